@@ -1,0 +1,1 @@
+"""Shards: recipes, reading, checking, and the batches made of them."""

@@ -1,0 +1,64 @@
+"""Masks of patches and words: pure functions of (seed, epoch, sample key, stream).
+
+Legend: N patches, L text length.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_TRIES = 10
+
+
+def sample_rng(seed: int, epoch: int, key: str, stream: str) -> np.random.Generator:
+    """A generator that depends on nothing but its arguments, in any process and on any machine."""
+    digest = hashlib.blake2b(f"{seed}/{epoch}/{key}/{stream}".encode(), digest_size=16).digest()
+    return np.random.default_rng(int.from_bytes(digest, "little"))
+
+
+def block_mask(grid: int, ratio: float, rng: np.random.Generator, *, min_aspect: float = 0.3) -> Tensor:
+    """Block-wise mask of BEiT (arXiv 2106.08254, algorithm 1): (N,) bool with exactly round(ratio N) patches hidden.
+
+    Rectangles of at least 16 of 196 patches (in proportion for other grids) and an aspect between min_aspect and its
+    inverse are laid over the grid until the number is reached; what a last block has too much is given back at random.
+    """
+    wanted = round(ratio * grid * grid)
+    smallest = max(1, round(16 / 196 * grid * grid))
+    mask = np.zeros((grid, grid), dtype=bool)
+    while mask.sum() < wanted:
+        missing = wanted - int(mask.sum())
+        before = mask.copy()
+        for _ in range(_TRIES):
+            area = rng.uniform(smallest, max(smallest, missing))
+            aspect = math.exp(rng.uniform(math.log(min_aspect), -math.log(min_aspect)))
+            height = min(grid, max(1, round(math.sqrt(area * aspect))))
+            width = min(grid, max(1, round(math.sqrt(area / aspect))))
+            top, left = rng.integers(0, grid - height + 1), rng.integers(0, grid - width + 1)
+            block = mask[top : top + height, left : left + width]
+            if not block.all():
+                block[:] = True
+                break
+        excess = int(mask.sum()) - wanted
+        if excess > 0:
+            fresh = np.flatnonzero(mask & ~before)
+            mask.ravel()[rng.choice(fresh, size=excess, replace=False)] = False
+        elif (mask == before).all():  # no block found new ground: hide single patches
+            free = np.flatnonzero(~mask)
+            mask.ravel()[rng.choice(free, size=missing, replace=False)] = True
+    return torch.from_numpy(mask.ravel())
+
+
+def text_mask(maskable_L: np.ndarray, ratio: float, rng: np.random.Generator) -> Tensor:
+    """Random mask over the maskable tokens (no special ones): (L,) bool, at least one where there is one."""
+    places = np.flatnonzero(maskable_L)
+    mask = np.zeros(len(maskable_L), dtype=bool)
+    if len(places):
+        # The fraction is rounded up or down at random, so that short texts too are masked at `ratio` on average.
+        count = math.floor(ratio * len(places) + rng.random())
+        mask[rng.choice(places, size=max(1, count), replace=False)] = True
+    return torch.from_numpy(mask)

@@ -1,0 +1,47 @@
+"""Batches for evaluation: every sample once, in order, without augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from mm_mhmoe.batch import ImageTextBatch, VQABatch
+from mm_mhmoe.config import TextConfig, VisionConfig
+from mm_mhmoe_data.datamodules import Questions
+from mm_mhmoe_data.pipeline import ShardDataset
+from mm_mhmoe_data.samples import Captions, Pictures, Stream, in_order
+from mm_mhmoe_data.tokenizer import Tokenizer
+from mm_mhmoe_data.transforms import EvalTransform
+from mm_mhmoe_data.vqa_data import VQAExample
+
+
+def iterate_pairs(
+    dataset: ShardDataset,
+    tokenizer: Tokenizer,
+    vision: VisionConfig,
+    text: TextConfig,
+    batch_size: int,
+    *,
+    image_mask: float = 0.0,
+    text_mask: float = 0.0,
+    seed: int = 0,
+) -> Iterator[ImageTextBatch]:
+    """All pairs; masked where a ratio is given, by masks that depend on the seed and the sample only."""
+    transform = EvalTransform(vision.image_size)
+    pictures = Pictures(dataset, transform, grid=vision.grid, stream="pairs", seed=seed, mask_ratio=image_mask)
+    captions = Captions(dataset, tokenizer, text, stream="pairs", seed=seed, mask_ratio=text_mask)
+    yield from map(Stream(dataset, pictures, captions), in_order(len(dataset), batch_size))
+
+
+def iterate_vqa(
+    dataset: ShardDataset,
+    examples: Sequence[VQAExample],
+    answers: Sequence[str],
+    tokenizer: Tokenizer,
+    vision: VisionConfig,
+    text: TextConfig,
+    batch_size: int,
+) -> Iterator[VQABatch]:
+    """All questions. Answers outside the list have no target."""
+    pictures = Pictures(dataset, EvalTransform(vision.image_size), grid=vision.grid, stream="vqa", seed=0)
+    questions = Questions(dataset, examples, answers, pictures, tokenizer, text)
+    yield from map(questions, in_order(len(questions), batch_size))

@@ -1,0 +1,51 @@
+"""What a model must offer to be scored. Any object with these methods will do.
+
+Legend: B batch, E embedding, A answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from mm_mhmoe.batch import Images, ImageTextBatch, Texts
+from mm_mhmoe.config import TextConfig, VisionConfig
+
+
+class HasInputs(Protocol):
+    """Says what the model takes: size of pictures, vocabulary and length of texts."""
+
+    @property
+    def vision(self) -> VisionConfig: ...
+
+    @property
+    def text(self) -> TextConfig: ...
+
+
+@runtime_checkable
+class EmbedsPairs(HasInputs, Protocol):
+    """Puts pictures and texts into one space, for retrieval."""
+
+    def embed_images(self, images: Images) -> Tensor:
+        """(B, E), each row of length 1."""
+        ...
+
+    def embed_texts(self, texts: Texts) -> Tensor:
+        """(B, E), each row of length 1."""
+        ...
+
+
+@runtime_checkable
+class AnswersQuestions(HasInputs, Protocol):
+    """Answers a question about a picture from a fixed list of answers."""
+
+    @property
+    def answers(self) -> Sequence[str]:
+        """The A answers, in the order of the logits."""
+        ...
+
+    def answer_logits(self, pairs: ImageTextBatch) -> Tensor:
+        """(B, A), from pictures and the questions as texts."""
+        ...

@@ -1,0 +1,97 @@
+"""Evaluation tasks: one YAML each, in this package or the user's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+
+Kind = Literal["retrieval", "vqa"]
+
+_MOST_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is scored on what.
+
+    name, version: written into every record; the version goes up when scores stop being comparable.
+    kind:          retrieval (pairs of shards) or vqa (questions about pictures of shards).
+    data:          name -> path in the data directory. test: shards of the split that is scored (a directory,
+                   glob or brace range). vqa: also test_questions and test_annotations, in VQAv2's format;
+                   train_questions and train_annotations, when given, teach the question-only baseline.
+    metrics:       those that a summary shows first.
+    """
+
+    name: str
+    version: int
+    kind: Kind
+    description: str
+    data: dict[str, str]
+    metrics: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"kind={self.kind!r} is not one of {', '.join(get_args(Kind))}")
+        if isinstance(self.version, bool) or not isinstance(self.version, int) or self.version < 1:
+            raise ValueError(f"version={self.version!r} must be a whole number from 1")
+        if not isinstance(self.name, str) or not self.name or not isinstance(self.description, str):
+            raise ValueError("name and description must be texts")
+        if not isinstance(self.data, dict) or not all(isinstance(v, str) for v in self.data.values()):
+            raise ValueError("data must map names to paths")
+        needed = ("test", "test_questions", "test_annotations") if self.kind == "vqa" else ("test",)
+        missing = [name for name in needed if name not in self.data]
+        if missing:
+            raise ValueError(f"data lacks {', '.join(missing)}, which kind={self.kind} needs")
+
+
+def list_tasks() -> list[str]:
+    """Names of the tasks that come with the package."""
+    return sorted(
+        entry.name.removesuffix(".yaml")
+        for entry in resources.files(__name__).iterdir()
+        if entry.name.endswith(".yaml")
+    )
+
+
+def load_task(name_or_path: str | Path) -> Task:
+    """A task by name, or from the user's own YAML file (a path that ends in .yaml or .yml).
+
+    Raises ValueError for an unknown name, and for a file that is too large or no task.
+    """
+    if str(name_or_path).endswith((".yaml", ".yml")):
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise ValueError(f"task file {path} does not exist")
+        if path.stat().st_size > _MOST_BYTES:
+            raise ValueError(f"task file {path} is larger than {_MOST_BYTES} bytes; a task is a few lines")
+        return _parse(path.read_text(encoding="utf-8"), str(path))
+    known = list_tasks()
+    if str(name_or_path) not in known:
+        raise ValueError(f"task {str(name_or_path)!r} is not one of {', '.join(known)}, nor a .yaml file")
+    return _parse((resources.files(__name__) / f"{name_or_path}.yaml").read_text(encoding="utf-8"), str(name_or_path))
+
+
+def _parse(text: str, where: str) -> Task:
+    try:
+        values: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"task {where} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"task {where} must be a mapping, is {type(values).__name__}")
+    names = {f.name for f in fields(Task)}
+    missing, unknown = sorted(names - set(values)), sorted(map(str, set(values) - names))
+    if missing or unknown:
+        raise ValueError(
+            f"task {where}: missing fields {', '.join(missing) or 'none'}, unknown fields "
+            f"{', '.join(unknown) or 'none'}"
+        )
+    try:
+        if not isinstance(values["metrics"], list) or not all(isinstance(name, str) for name in values["metrics"]):
+            raise ValueError("metrics must be a list of names")
+        return Task(**{**values, "metrics": tuple(values["metrics"])})
+    except ValueError as error:
+        raise ValueError(f"task {where}: {error}") from error

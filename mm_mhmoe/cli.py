@@ -1,0 +1,123 @@
+"""The one `mm-mhmoe` command. Every subcommand is a function of mm_mhmoe.commands; its signature is its options."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+from jsonargparse import Namespace
+
+from mm_mhmoe import __version__
+from mm_mhmoe.commands.parser import Parser, command_parser
+from mm_mhmoe.process import keep_large_buffers
+from mm_mhmoe.training.interrupted import Interrupted, is_first_process
+
+DESCRIPTION = """From image-text shards to a masked-pretrained MH-MoE encoder, fine-tuned models and scores.
+New here? `mm-mhmoe demo` runs the whole path in about ten minutes on two CPU cores."""
+
+Tree = Mapping[str, "str | tuple[str, Tree]"]
+
+# A leaf is module:function below mm_mhmoe.commands; it is imported only when it is called or asked for help.
+COMMANDS: Tree = {
+    "demo": "demo:demo",
+    "data": (
+        "Build shards, count them, look at them.",
+        {"build": "data:build", "stats": "data:stats", "preview": "data:preview"},
+    ),
+    "tokenizer": ("The text tokenizer.", {"train": "tokenizer:train"}),
+    "vqkd": "vqkd:vqkd",
+    "pretrain": "pretrain:pretrain",
+    "finetune": (
+        "Train a pretrained encoder for a task.",
+        {"retrieval": "finetune:retrieval", "vqa": "finetune:vqa"},
+    ),
+    "eval": "evaluate:evaluate_model",
+    "export": "export:export",
+    "env": "env:env",
+}
+SUMMARIES = {
+    "demo": "The whole path on the shipped clip-art, ending in an HTML report.",
+    "data build": "Turn a source into WebDataset shards.",
+    "data stats": "Count what shards hold.",
+    "data preview": "Draw a contact sheet of pictures and captions.",
+    "tokenizer train": "Train a SentencePiece tokenizer on the captions of shards.",
+    "vqkd": "Train the visual tokenizer that gives patches their codes.",
+    "pretrain": "Masked pretraining on pictures, texts and pairs.",
+    "finetune retrieval": "Contrastive fine-tuning of a dual encoder.",
+    "finetune vqa": "Fine-tuning on questions about pictures.",
+    "eval": "Score a model on tasks.",
+    "export": "Turn a run's newest checkpoint into a model directory.",
+    "env": "Show versions and hardware, for reports of errors.",
+}
+
+
+def load(leaf: str) -> Callable[..., None]:
+    module, function = leaf.split(":")
+    return getattr(import_module(f"mm_mhmoe.commands.{module}"), function)
+
+
+def _main_parser(argv: Sequence[str]) -> Parser:
+    """The parser tree; only the branch that argv names gets its real options, so that --help stays fast."""
+    parser = Parser(prog="mm-mhmoe", version=f"mm-mhmoe {__version__}", description=DESCRIPTION)
+    _grow(parser, COMMANDS, "", [word for word in argv if not word.startswith("-")])
+    return parser
+
+
+def _grow(parser: Parser, tree: Tree, path: str, words: Sequence[str]) -> None:
+    subcommands = parser.add_subcommands(title="commands", metavar="COMMAND", dest="command")
+    for name, node in tree.items():
+        full = f"{path} {name}".strip()
+        named = bool(words) and words[0] == name
+        if isinstance(node, str):
+            child = command_parser(load(node), full, SUMMARIES[full]) if named else Parser()
+            subcommands.add_subcommand(name, child, help=SUMMARIES[full])
+        else:
+            text, subtree = node
+            child = Parser(prog=f"mm-mhmoe {full}", description=text)
+            subcommands.add_subcommand(name, child, help=text)  # jsonargparse wants the outer level first
+            _grow(child, subtree, full, words[1:] if named else ())
+
+
+def run(argv: Sequence[str]) -> None:
+    """Parses and calls. Raises what the command raises."""
+    parser = _main_parser(argv)
+    parsed: Namespace = parser.instantiate_classes(parser.parse_args(list(argv)))
+    node: Any = COMMANDS
+    while not isinstance(node, str):
+        node = node[parsed.command]
+        parsed = parsed[parsed.command]
+        node = node if isinstance(node, str) else node[1]
+    values = {k: v for k, v in vars(parsed).items() if k != "config"}
+    load(node)(**values)
+
+
+def main() -> None:
+    """Entry point: bad input is one sentence and exit code 1, a usage error exit code 2, an interruption 130."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    keep_large_buffers()
+    try:
+        run(sys.argv[1:])
+    except Interrupted as stopped:
+        if not is_first_process():
+            sys.exit(0)  # any other code would make Lightning kill the first process before it has spoken
+        kept = f"kept {stopped.checkpoint}" if stopped.checkpoint else "no checkpoint was due"
+        sys.exit(_say(f"{stopped}; {kept}. The same command goes on from there.", 130))
+    except KeyboardInterrupt:
+        sys.exit(_say("stopped. Finished parts are kept; the same command goes on from there.", 130))
+    except (ValueError, OSError) as error:
+        if os.environ.get("MM_MHMOE_DEBUG"):
+            raise
+        sys.exit(_say(f"error: {error}", 1))
+
+
+def _say(message: str, code: int) -> int:
+    print(f"\nmm-mhmoe: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

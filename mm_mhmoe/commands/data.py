@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from mm_mhmoe.commands.sources import data_path
+
+
+def build(recipe: Literal["openclipart"], root: Path, out: Path, image_size: int = 112, seed: int = 0) -> None:
+    """Turns a source into WebDataset shards, questions and a dataset card.
+
+    Args:
+        recipe: which source. openclipart: the Debian packages openclipart-png and openclipart-svg, unpacked
+            (apt-get download openclipart-png openclipart-svg; dpkg-deb -x each of them into root).
+        root: where the source lies.
+        out: directory to write; must not exist or be empty.
+        image_size: side of the square pictures in pixels.
+        seed: of the splits and questions; the same seed gives the same bytes.
+    """
+    from mm_mhmoe_data.recipes import RECIPES
+
+    manifest = RECIPES[recipe](root, out, image_size=image_size, seed=seed)
+    counts = ", ".join(f"{name} {split['pairs']:,}" for name, split in manifest["splits"].items())
+    Console().print(f"data build: {counts} pairs -> {out}", highlight=False)
+
+
+def stats(shards: str) -> None:
+    """Counts what shards hold and prints a table.
+
+    Args:
+        shards: a directory, glob or brace range of .tar files, or demo:train.
+    """
+    from mm_mhmoe_data.shards import expand_shards
+    from mm_mhmoe_data.stats import print_stats, shard_stats
+
+    print_stats(shard_stats(expand_shards(data_path(shards))))
+
+
+def preview(shards: str, out: Path, count: int = 24, seed: int = 0) -> None:
+    """Draws a contact sheet (PNG) of pictures and their captions.
+
+    Args:
+        shards: a directory, glob or brace range of .tar files, or demo:train.
+        out: the PNG to write.
+        count: pictures on the sheet.
+        seed: of the choice.
+    """
+    from mm_mhmoe_data.preview import contact_sheet
+    from mm_mhmoe_data.shards import expand_shards
+
+    contact_sheet(expand_shards(data_path(shards)), out, n=count, seed=seed)
+    Console().print(f"data preview: {out}", highlight=False)

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+from mm_mhmoe_data.datamodules import RetrievalDataModule, VQADataModule
+from mm_mhmoe_data.tokenizer import TOKENIZER_FILE, Tokenizer
+from mm_mhmoe_data.vqa_data import answer_vocabulary, read_vqa
+
+from mm_mhmoe.commands.run_dir import finish_run, open_run, provenance
+from mm_mhmoe.commands.sources import data_path
+from mm_mhmoe.config import EncoderConfig
+from mm_mhmoe.models.checkpoints import load_encoder
+from mm_mhmoe.models.tasks import RetrievalModel, VQAModel
+from mm_mhmoe.training.modules import RetrievalModule, VQAModule
+from mm_mhmoe.training.optim import OptimConfig
+from mm_mhmoe.training.trainer import RunConfig, fit
+
+
+def retrieval(
+    out: Path,
+    tokenizer: Path,
+    encoder: EncoderConfig,
+    optim: OptimConfig,
+    steps: int,
+    init: Path | None = None,
+    shards: str = "demo:train",
+    batch_size: int = 256,
+    embed_dim: int = 256,
+    min_scale: float = 0.5,
+    run: RunConfig = RunConfig(),  # noqa: B008  (frozen)
+) -> None:
+    """Fine-tunes a dual encoder for image-text retrieval (InfoNCE on both [CLS] states).
+
+    Args:
+        out: directory of the run; becomes the model directory.
+        tokenizer: directory of the text tokenizer.
+        encoder: the encoder; must be that of init.
+        optim: the optimiser.
+        steps: training steps.
+        init: model directory to take the encoder's weights from; without it the encoder starts from random weights.
+        shards: pairs to learn from: a directory, glob or brace range of .tar files, or demo:train.
+        batch_size: pairs a step and process; the negatives come from them.
+        embed_dim: width of the embeddings.
+        min_scale: smallest part of a picture's area that a random crop keeps.
+        run: seed, precision, devices, checkpoints, logs.
+    """
+    arguments, started = dict(locals()), time.monotonic()
+    if not open_run(out, "finetune retrieval", arguments):
+        print(f"finetune retrieval: {out} is finished")
+        return
+    words = Tokenizer.load(tokenizer)
+    words.check(encoder.text)
+    torch.manual_seed(run.seed)
+    model = RetrievalModel(encoder, embed_dim)
+    if init is not None:
+        load_encoder(init, model)
+    data = RetrievalDataModule(
+        data_path(shards),
+        words,
+        encoder.vision,
+        encoder.text,
+        batch_size=batch_size,
+        num_steps=steps * run.accumulate,
+        seed=run.seed,
+        workers=run.workers,
+        min_scale=min_scale,
+    )
+    module = RetrievalModule(model, optim, steps=steps)
+    fit(module, data, title="finetune retrieval", steps=steps, out=out, run=run, optim=optim)
+    finish_run(
+        model,
+        out,
+        provenance("finetune retrieval", arguments, wall_seconds=time.monotonic() - started),
+        files={TOKENIZER_FILE: words.path},
+    )
+
+
+def vqa(
+    out: Path,
+    tokenizer: Path,
+    encoder: EncoderConfig,
+    optim: OptimConfig,
+    steps: int,
+    init: Path | None = None,
+    shards: str = "demo:train",
+    questions: str = "demo:vqa/train_questions.json",
+    annotations: str = "demo:vqa/train_annotations.json",
+    min_answer_count: int = 9,
+    batch_size: int = 128,
+    min_scale: float = 0.8,
+    run: RunConfig = RunConfig(),  # noqa: B008  (frozen)
+) -> None:
+    """Fine-tunes a fusion encoder to answer questions about pictures (soft-target BCE over an answer vocabulary).
+
+    Args:
+        out: directory of the run; becomes the model directory.
+        tokenizer: directory of the text tokenizer.
+        encoder: the encoder; must be that of init.
+        optim: the optimiser.
+        steps: training steps.
+        init: model directory to take the encoder's weights from; without it the encoder starts from random weights.
+        shards: the pictures of the questions, or demo:train.
+        questions: VQAv2 questions file.
+        annotations: VQAv2 annotations file.
+        min_answer_count: an answer is in the vocabulary if it is the answer of at least so many questions (BEiT-3: 9).
+        batch_size: questions a step and process.
+        min_scale: smallest part of a picture's area that a random crop keeps.
+        run: seed, precision, devices, checkpoints, logs.
+    """
+    arguments, started = dict(locals()), time.monotonic()
+    if not open_run(out, "finetune vqa", arguments):
+        print(f"finetune vqa: {out} is finished")
+        return
+    words = Tokenizer.load(tokenizer)
+    words.check(encoder.text)
+    examples = read_vqa(data_path(questions), data_path(annotations))
+    answers = answer_vocabulary(examples, min_count=min_answer_count)
+    torch.manual_seed(run.seed)
+    model = VQAModel(encoder, answers)
+    if init is not None:
+        load_encoder(init, model)
+    data = VQADataModule(
+        data_path(shards),
+        examples,
+        answers,
+        words,
+        encoder.vision,
+        encoder.text,
+        batch_size=batch_size,
+        num_steps=steps * run.accumulate,
+        seed=run.seed,
+        workers=run.workers,
+        min_scale=min_scale,
+    )
+    module = VQAModule(model, optim, steps=steps)
+    fit(module, data, title="finetune vqa", steps=steps, out=out, run=run, optim=optim)
+    finish_run(
+        model,
+        out,
+        provenance("finetune vqa", arguments, wall_seconds=time.monotonic() - started),
+        files={TOKENIZER_FILE: words.path},
+    )

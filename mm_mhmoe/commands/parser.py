@@ -1,0 +1,34 @@
+"""A parser from a function: its signature and docstring are the options of a command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+
+class Parser(ArgumentParser):
+    """No abbreviated options: a typo must be an error, never another option."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+
+def command_parser(function: Callable[..., Any], name: str, description: str) -> Parser:
+    """A parser of one function's arguments, with --config and --print_config."""
+    parser = Parser(prog=f"mm-mhmoe {name}", description=description)
+    parser.add_argument(
+        "--config", action="config", help="YAML file with any of the options below; options win over it."
+    )
+    parser.add_function_arguments(function, as_group=False)
+    return parser
+
+
+def configured(function: Callable[..., Any], config: Path, **changes: Any) -> dict[str, Any]:
+    """The arguments of `function` from a YAML file, some of them changed (`{"encoder.ffn": "dense"}` goes inside)."""
+    parser = command_parser(function, function.__name__, "")
+    argv = [f"--config={config}", *(f"--{name}={value}" for name, value in changes.items())]
+    values = parser.instantiate_classes(parser.parse_args(argv))
+    return {name: value for name, value in vars(values).items() if name != "config"}

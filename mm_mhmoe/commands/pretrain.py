@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+from mm_mhmoe_data.datamodules import PretrainDataModule
+from mm_mhmoe_data.tokenizer import TOKENIZER_FILE, Tokenizer
+
+from mm_mhmoe.commands.run_dir import finish_run, open_run, provenance
+from mm_mhmoe.commands.sources import data_path
+from mm_mhmoe.config import EncoderConfig
+from mm_mhmoe.models.checkpoints import load
+from mm_mhmoe.models.tasks import PretrainModel
+from mm_mhmoe.models.visual_tokenizer import VisualTokenizer
+from mm_mhmoe.training.modules import PretrainModule
+from mm_mhmoe.training.optim import OptimConfig
+from mm_mhmoe.training.trainer import RunConfig, fit
+
+
+def pretrain(
+    out: Path,
+    tokenizer: Path,
+    visual_tokenizer: Path,
+    encoder: EncoderConfig,
+    optim: OptimConfig,
+    steps: int,
+    shards: str = "demo:train",
+    val_shards: str | None = None,
+    batch_images: int = 2048,
+    batch_texts: int = 2048,
+    batch_pairs: int = 2048,
+    image_mask: float = 0.4,
+    text_mask: float = 0.15,
+    pair_image_mask: float = 0.4,
+    pair_text_mask: float = 0.5,
+    min_scale: float = 0.5,
+    loss_weights: dict[str, float] | None = None,
+    run: RunConfig = RunConfig(),  # noqa: B008  (frozen)
+) -> None:
+    """Masked pretraining of an encoder on pictures, texts and pairs (BEiT-3), with dense, MoE or MH-MoE FFNs.
+
+    Args:
+        out: directory of the run; becomes the model directory.
+        tokenizer: directory of the text tokenizer (mm-mhmoe tokenizer train).
+        visual_tokenizer: directory of the visual tokenizer (mm-mhmoe vqkd).
+        encoder: the encoder.
+        optim: the optimiser.
+        steps: training steps.
+        shards: pairs to learn from: a directory, glob or brace range of .tar files, or demo:train.
+        val_shards: held-out pairs for the masked losses at the end, under fixed masks.
+        batch_images: pictures of a step and process, in the picture stream; 0: no such stream.
+        batch_texts: texts of a step, in the text stream; 0: no such stream.
+        batch_pairs: pairs of a step, in the pair stream; 0: no such stream.
+        image_mask: share of the patches that are hidden in the picture stream, block-wise.
+        text_mask: share of the tokens that are hidden in the text stream.
+        pair_image_mask: share of the patches that are hidden in pairs.
+        pair_text_mask: share of the tokens that are hidden in pairs.
+        min_scale: smallest part of a picture's area that a random crop keeps.
+        loss_weights: of the losses images, texts, pairs_image, pairs_text; 1 where absent (BEiT-3 published none).
+        run: seed, precision, devices, checkpoints, logs.
+    """
+    arguments, started = dict(locals()), time.monotonic()
+    if not open_run(out, "pretrain", arguments):
+        print(f"pretrain: {out} is finished")
+        return
+    words = Tokenizer.load(tokenizer)
+    words.check(encoder.text)
+    codes = load(visual_tokenizer)
+    if not isinstance(codes, VisualTokenizer):
+        raise ValueError(f"visual_tokenizer={visual_tokenizer} is no visual tokenizer; make one with mm-mhmoe vqkd")
+    if codes.config.vision != encoder.vision:
+        raise ValueError(
+            f"encoder.vision={encoder.vision} differs from the visual tokenizer's {codes.config.vision}; codes and "
+            "patches would not match: use the same image_size and patch_size"
+        )
+    torch.manual_seed(run.seed)
+    model = PretrainModel(encoder, codes.config.num_codes)
+    data = PretrainDataModule(
+        data_path(shards),
+        words,
+        encoder.vision,
+        encoder.text,
+        batch_images=batch_images,
+        batch_texts=batch_texts,
+        batch_pairs=batch_pairs,
+        num_steps=steps * run.accumulate,
+        seed=run.seed,
+        workers=run.workers,
+        image_mask=image_mask,
+        text_mask=text_mask,
+        pair_image_mask=pair_image_mask,
+        pair_text_mask=pair_text_mask,
+        min_scale=min_scale,
+        val_shards=data_path(val_shards) if val_shards else None,
+    )
+    module = PretrainModule(model, codes, optim, steps=steps, loss_weights=loss_weights)
+    trainer = fit(module, data, title="pretrain", steps=steps, out=out, run=run, optim=optim)
+    if val_shards is not None:
+        trainer.validate(module, data, verbose=False)
+    finish_run(
+        model,
+        out,
+        provenance("pretrain", arguments, wall_seconds=time.monotonic() - started),
+        files={TOKENIZER_FILE: words.path},
+    )

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+from mm_mhmoe_data.datamodules import PictureDataModule
+
+from mm_mhmoe.commands.run_dir import finish_run, open_run, provenance
+from mm_mhmoe.commands.sources import data_path
+from mm_mhmoe.models.visual_tokenizer import VisualTokenizer, VisualTokenizerConfig
+from mm_mhmoe.training.modules import VisualTokenizerModule
+from mm_mhmoe.training.optim import OptimConfig
+from mm_mhmoe.training.trainer import RunConfig, fit
+
+
+def vqkd(
+    out: Path,
+    tokenizer: VisualTokenizerConfig,
+    optim: OptimConfig,
+    steps: int,
+    shards: str = "demo:train",
+    batch_size: int = 64,
+    min_scale: float = 0.5,
+    run: RunConfig = RunConfig(),  # noqa: B008  (frozen)
+) -> None:
+    """Trains the visual tokenizer (VQ-KD) whose codes are the targets of masked pictures.
+
+    Args:
+        out: directory of the run; becomes the model directory.
+        tokenizer: the visual tokenizer.
+        optim: the optimiser.
+        steps: training steps.
+        shards: pictures to learn from: a directory, glob or brace range of .tar files, or demo:train.
+        batch_size: pictures a step and process.
+        min_scale: smallest part of a picture's area that a random crop keeps.
+        run: seed, precision, devices, checkpoints, logs.
+    """
+    arguments, started = dict(locals()), time.monotonic()
+    if not open_run(out, "vqkd", arguments):
+        print(f"vqkd: {out} is finished")
+        return
+    torch.manual_seed(run.seed)
+    model = VisualTokenizer(tokenizer)
+    data = PictureDataModule(
+        data_path(shards),
+        tokenizer.vision,
+        batch_size=batch_size,
+        num_steps=steps * run.accumulate,
+        seed=run.seed,
+        workers=run.workers,
+        min_scale=min_scale,
+    )
+    module = VisualTokenizerModule(model, optim, steps=steps)
+    fit(module, data, title="visual tokenizer", steps=steps, out=out, run=run, optim=optim)
+    finish_run(model, out, provenance("vqkd", arguments, wall_seconds=time.monotonic() - started))

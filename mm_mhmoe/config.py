@@ -1,0 +1,230 @@
+"""What a model is made of: frozen dataclasses that are checked when they are made, and the size presets."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+FFNKind = Literal["dense", "moe", "mh_moe"]
+Parity = Literal["flops", "none"]
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionConfig:
+    """Pictures as the encoder takes them.
+
+    Args:
+        image_size: side of the square picture in pixels.
+        patch_size: side of a square patch in pixels; divides image_size.
+    """
+
+    image_size: int = 224
+    patch_size: int = 16
+
+    def __post_init__(self) -> None:
+        _require(
+            self.patch_size > 0 and self.image_size > 0 and self.image_size % self.patch_size == 0,
+            f"vision.image_size={self.image_size} is not a positive multiple of vision.patch_size={self.patch_size}; "
+            "change one of them",
+        )
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side."""
+        return self.image_size // self.patch_size
+
+    @property
+    def num_patches(self) -> int:
+        return self.grid**2
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """Texts as the encoder takes them.
+
+    Args:
+        vocab_size: rows of the token table; at least the pieces of the tokenizer.
+        max_length: longest text in tokens, begin and end tokens included.
+        bos_id: id of the begin token, which serves as the text's [CLS].
+        pad_id: id of padding.
+        eos_id: id of the end token.
+        unk_id: id of an unknown piece.
+        mask_id: id that stands in for a hidden token.
+    """
+
+    vocab_size: int = 64010
+    max_length: int = 64
+    bos_id: int = 0
+    pad_id: int = 1
+    eos_id: int = 2
+    unk_id: int = 3
+    mask_id: int = 4
+
+    def __post_init__(self) -> None:
+        _require(self.max_length >= 3, f"text.max_length={self.max_length} leaves no room for a token; use 3 or more")
+        ids = (self.bos_id, self.pad_id, self.eos_id, self.unk_id, self.mask_id)
+        _require(
+            len(set(ids)) == len(ids) and min(ids) >= 0 and max(ids) < self.vocab_size,
+            f"text special ids {ids} must differ and lie below text.vocab_size={self.vocab_size}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoEConfig:
+    """The sparse FFN.
+
+    Args:
+        num_experts: experts of one layer.
+        top_k: experts that each (sub-)token is sent to.
+        heads: sub-tokens that MH-MoE splits every token into (arXiv 2404.15045 uses 4); a plain MoE has no heads.
+        parity: how hidden_dim is found. flops: the layer costs per token what the dense FFN of ffn_dim costs
+            (arXiv 2411.16205, head and merge layers counted, router not). none: hidden_dim is taken as given.
+        hidden_dim: hidden size of one expert, for parity=none.
+        every: a sparse FFN in every n-th layer, counted from the n-th (2: layers 2, 4, ...); the others are dense.
+        balance_loss_weight: weight of the load-balance loss (1e-2 in arXiv 2404.15045).
+        z_loss_weight: weight of the router z-loss (ST-MoE, arXiv 2202.08906, uses 1e-3).
+    """
+
+    num_experts: int = 8
+    top_k: int = 2
+    heads: int = 4
+    parity: Parity = "flops"
+    hidden_dim: int | None = None
+    every: int = 2
+    balance_loss_weight: float = 1e-2
+    z_loss_weight: float = 1e-3
+
+    def __post_init__(self) -> None:
+        _require(
+            1 <= self.top_k <= self.num_experts,
+            f"moe.top_k={self.top_k} must lie between 1 and moe.num_experts={self.num_experts}",
+        )
+        _require(self.heads >= 1, f"moe.heads={self.heads} must be 1 or more")
+        _require(self.every >= 1, f"moe.every={self.every} must be 1 or more")
+        if self.parity == "none":
+            _require(
+                self.hidden_dim is not None and self.hidden_dim > 0,
+                f"moe.parity=none needs moe.hidden_dim (got {self.hidden_dim}); give it, or use parity=flops",
+            )
+        else:
+            _require(
+                self.hidden_dim is None,
+                f"moe.hidden_dim={self.hidden_dim} is given but moe.parity={self.parity} solves it; "
+                "leave it out, or use parity=none",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """A BEiT-3-style encoder: one stack of pre-LN blocks for pictures, texts and pairs.
+
+    Args:
+        dim: width of a token.
+        depth: number of blocks.
+        num_heads: attention heads; divides dim.
+        ffn_dim: hidden size of the dense FFN, and the reference of moe.parity=flops.
+        ffn: kind of the FFNs: dense, moe (top-k experts on tokens) or mh_moe (on sub-tokens).
+        moe: the sparse FFN; not used when ffn is dense.
+        vision: picture and patch size.
+        text: vocabulary and text length.
+        drop_path: stochastic depth of the last block; earlier ones grow to it linearly.
+        sub_ln: LayerNorm before the attention output projection and before the second FFN matrix (BEiT-3, Magneto).
+        norm_eps: epsilon of every LayerNorm.
+    """
+
+    dim: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    ffn_dim: int = 3072
+    ffn: FFNKind = "mh_moe"
+    moe: MoEConfig = field(default_factory=MoEConfig)
+    vision: VisionConfig = field(default_factory=VisionConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    drop_path: float = 0.1
+    sub_ln: bool = True
+    norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        _require(self.ffn in ("dense", "moe", "mh_moe"), f"encoder.ffn={self.ffn!r} is not one of dense, moe, mh_moe")
+        _require(
+            self.dim > 0 and self.num_heads > 0 and self.dim % self.num_heads == 0,
+            f"encoder.dim={self.dim} is not a multiple of encoder.num_heads={self.num_heads}",
+        )
+        _require(self.depth >= 1, f"encoder.depth={self.depth} must be 1 or more")
+        _require(0.0 <= self.drop_path < 1.0, f"encoder.drop_path={self.drop_path} must lie in [0, 1)")
+        if self.ffn == "mh_moe":
+            _require(
+                self.dim % self.moe.heads == 0,
+                f"encoder.dim={self.dim} cannot be split into moe.heads={self.moe.heads} sub-tokens; use a divisor",
+            )
+        if self.ffn != "dense":
+            _require(
+                self.depth >= self.moe.every,
+                f"moe.every={self.moe.every} leaves no sparse layer in encoder.depth={self.depth}",
+            )
+            self.expert_hidden_dim  # noqa: B018  (raises when parity has no solution)
+
+    def is_sparse(self, layer: int) -> bool:
+        """Whether block `layer` (from 0) has the sparse FFN."""
+        return self.ffn != "dense" and (layer + 1) % self.moe.every == 0
+
+    @property
+    def expert_hidden_dim(self) -> int:
+        """Hidden size of one expert under moe.parity.
+
+        MACs per token: dense FFN 2 D F; MoE 2 k D h; MH-MoE 2 D^2 (head and merge layers) + 2 k D h, because H
+        sub-tokens of D/H cost what one token of D costs. Equal for h = F / k and h = (F - D) / k.
+        """
+        if self.moe.parity == "none":
+            assert self.moe.hidden_dim is not None
+            return self.moe.hidden_dim
+        budget = self.ffn_dim - (self.dim if self.ffn == "mh_moe" else 0)
+        hidden = budget // self.moe.top_k
+        _require(
+            hidden > 0,
+            f"moe.parity=flops: ffn_dim={self.ffn_dim}, dim={self.dim}, top_k={self.moe.top_k} leave no hidden size; "
+            "lower moe.top_k or raise encoder.ffn_dim",
+        )
+        return hidden
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> EncoderConfig:
+        """The inverse of `to_dict`. Raises ValueError for a key that no field has."""
+        parts = {"moe": MoEConfig, "vision": VisionConfig, "text": TextConfig}
+        try:
+            nested = {name: part(**values[name]) for name, part in parts.items() if name in values}
+            return cls(**{**values, **nested})
+        except TypeError as error:
+            raise ValueError(f"encoder config: {error}") from error
+
+
+_BASE = EncoderConfig()
+PRESETS: dict[str, EncoderConfig] = {
+    "tiny": EncoderConfig(
+        dim=192,
+        depth=6,
+        num_heads=3,
+        ffn_dim=768,
+        drop_path=0.0,
+        vision=VisionConfig(image_size=112, patch_size=16),
+        text=TextConfig(vocab_size=2048, max_length=24),
+    ),
+    "small": replace(_BASE, dim=384, num_heads=6, ffn_dim=1536),
+    "base": _BASE,
+    "large": replace(_BASE, dim=1024, depth=24, num_heads=16, ffn_dim=4096),
+}
+
+
+def preset(name: str, **changes: Any) -> EncoderConfig:
+    """The named size with some fields changed: tiny (the demo), small, base and large (BEiT-3's sizes)."""
+    if name not in PRESETS:
+        raise ValueError(f"preset {name!r} is not one of {', '.join(PRESETS)}")
+    return replace(PRESETS[name], **changes)

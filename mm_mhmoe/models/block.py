@@ -1,0 +1,60 @@
+"""One pre-LN block on a flat list of tokens.
+
+Shapes: T tokens of all streams, D model dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mm_mhmoe.nn import FeedForward, Routing, Segment, SelfAttention
+
+
+class DropPath(nn.Module):
+    """Stochastic depth (arXiv 1603.09382): drops the branch of whole rows of a stream, and scales the others up."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, y_TD: Tensor, segments: Sequence[Segment]) -> Tensor:
+        if self.rate == 0.0 or not self.training:
+            return y_TD
+        rows = sum(segment.batch for segment in segments)
+        lengths = torch.tensor([s.length for s in segments for _ in range(s.batch)], device=y_TD.device)
+        kept = torch.rand(rows, device=y_TD.device) >= self.rate
+        keep_T = (kept.to(y_TD.dtype) / (1.0 - self.rate)).repeat_interleave(lengths, output_size=len(y_TD))
+        return y_TD * keep_T.unsqueeze(1)
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + ffn(norm(x)). Attention stays inside a row; the FFN sees all tokens.
+
+    Args:
+        ffn: a FeedForward, or a sparse layer `(x_TD, valid_T) -> (y_TD, Routing)`.
+    """
+
+    def __init__(
+        self, attention: SelfAttention, ffn: nn.Module, *, dim: int, drop_path: float, norm_eps: float
+    ) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(dim, eps=norm_eps)
+        self.attention = attention
+        self.ffn_norm = nn.LayerNorm(dim, eps=norm_eps)
+        self.ffn = ffn
+        self.drop_path = DropPath(drop_path)
+
+    def forward(
+        self, x_TD: Tensor, segments: Sequence[Segment], valid_T: Tensor | None
+    ) -> tuple[Tensor, Routing | None]:
+        x_TD = x_TD + self.drop_path(self.attention(self.attention_norm(x_TD), segments), segments)
+        h_TD = self.ffn_norm(x_TD)
+        routing = None
+        if isinstance(self.ffn, FeedForward):
+            y_TD = self.ffn(h_TD)
+        else:
+            y_TD, routing = self.ffn(h_TD, valid_T)
+        return x_TD + self.drop_path(y_TD, segments), routing

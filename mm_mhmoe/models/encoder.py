@@ -1,0 +1,127 @@
+"""The encoder: one stack of blocks for pictures, texts and pairs.
+
+Shapes: B batch, N patches, L text length, T tokens of all streams, D model dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mm_mhmoe.batch import ImageTextBatch
+from mm_mhmoe.models.block import Block
+from mm_mhmoe.nn import ImageEmbedding, Routing, Segment, TextEmbedding
+
+
+class StreamStates(NamedTuple):
+    """Last hidden states of one stream.
+
+    image_BND: (B, 1 + N, D), [CLS] first; None for a text stream.
+    text_BLD:  (B, L, D), begin token first; None for a picture stream.
+    """
+
+    image_BND: Tensor | None
+    text_BLD: Tensor | None
+
+
+class LayerRouting(NamedTuple):
+    """Where one sparse layer (block index `layer`) sent its (sub-)tokens."""
+
+    layer: int
+    routing: Routing
+
+
+class EncoderOutput(NamedTuple):
+    """What the encoder gives back.
+
+    streams:   one entry a stream, in the order given.
+    routing:   one entry a sparse layer.
+    is_text_T: which of the flat tokens are text (the others are picture tokens).
+    valid_T:   which are real tokens, not padding.
+    """
+
+    streams: tuple[StreamStates, ...]
+    routing: tuple[LayerRouting, ...]
+    is_text_T: Tensor
+    valid_T: Tensor
+
+
+class Encoder(nn.Module):
+    """Encodes several streams in one pass.
+
+    All tokens lie in one flat (T, D) tensor, so that every projection, FFN and expert dispatch runs once a layer
+    for all streams; only attention is cut into streams and rows. A pair is one row [picture; text], as in BEiT-3
+    (arXiv 2208.10442).
+    """
+
+    def __init__(
+        self, image: ImageEmbedding, text: TextEmbedding, blocks: Sequence[Block], *, dim: int, norm_eps: float
+    ) -> None:
+        super().__init__()
+        self.image = image
+        self.text = text
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.LayerNorm(dim, eps=norm_eps)
+        self.dim = dim
+
+    def forward(self, *streams: ImageTextBatch) -> EncoderOutput:
+        """Raises ValueError when no stream is given."""
+        if not streams:
+            raise ValueError("Encoder: no stream given; pass at least one ImageTextBatch")
+        embedded = [self._embed(stream) for stream in streams]
+        x_TD = torch.cat([part.states_BLD.flatten(0, 1) for part in embedded])
+        valid_T = torch.cat([part.valid_BL.flatten() for part in embedded])
+        is_text_T = torch.cat([part.is_text_BL.flatten() for part in embedded])
+        segments = [part.segment for part in embedded]
+        padded = any(segment.valid_BL is not None for segment in segments)
+
+        routings = []
+        for index, block in enumerate(self.blocks):
+            x_TD, routing = block(x_TD, segments, valid_T if padded else None)
+            if routing is not None:
+                routings.append(LayerRouting(index, routing))
+        x_TD = self.norm(x_TD)
+
+        states = []
+        flat = x_TD.split([segment.batch * segment.length for segment in segments])
+        for part, rows_TD in zip(embedded, flat, strict=True):
+            states_BLD = rows_TD.unflatten(0, (part.segment.batch, part.segment.length))
+            cut = part.image_length
+            states.append(
+                StreamStates(
+                    states_BLD[:, :cut] if cut else None,
+                    states_BLD[:, cut:] if cut < part.segment.length else None,
+                )
+            )
+        return EncoderOutput(tuple(states), tuple(routings), is_text_T, valid_T)
+
+    def _embed(self, stream: ImageTextBatch) -> _Embedded:
+        states, valid, is_text = [], [], []
+        image_length = 0
+        if stream.images is not None:
+            image_BND = self.image(stream.images.pixels_BCHW, stream.images.masked_BN)
+            image_length = image_BND.shape[1]
+            states.append(image_BND)
+            valid.append(torch.ones(image_BND.shape[:2], dtype=torch.bool, device=image_BND.device))
+            is_text.append(torch.zeros_like(valid[-1]))
+        if stream.texts is not None:
+            text_BLD = self.text(stream.texts.ids_BL, stream.texts.masked_BL)
+            states.append(text_BLD)
+            valid.append(stream.texts.valid_BL)
+            is_text.append(torch.ones_like(valid[-1]))
+        states_BLD = torch.cat(states, dim=1)
+        valid_BL = torch.cat(valid, dim=1)
+        batch, length = states_BLD.shape[:2]
+        segment = Segment(batch, length, valid_BL if stream.texts is not None else None)
+        return _Embedded(states_BLD, valid_BL, torch.cat(is_text, dim=1), segment, image_length)
+
+
+class _Embedded(NamedTuple):
+    states_BLD: Tensor
+    valid_BL: Tensor
+    is_text_BL: Tensor
+    segment: Segment
+    image_length: int

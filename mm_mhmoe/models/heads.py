@@ -1,0 +1,64 @@
+"""Heads on the encoder's last hidden states.
+
+Shapes: B batch, M masked positions, D model dim, V classes, P embedding dim, A answers.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class MaskedHead(nn.Linear):
+    """Logits over a vocabulary (tokens or visual codes), for masked positions only: (M, D) -> (M, V)."""
+
+    def __init__(self, dim: int, num_classes: int) -> None:
+        super().__init__(dim, num_classes)
+        nn.init.trunc_normal_(self.weight, std=0.02)
+        nn.init.zeros_(self.bias)
+
+
+class ContrastiveHead(nn.Module):
+    """L2-normalised projections of both [CLS] states and a learned temperature (CLIP, arXiv 2103.00020).
+
+    Args:
+        max_scale: the logit scale is kept at most this (CLIP: 100).
+    """
+
+    def __init__(self, dim: int, embed_dim: int, *, max_scale: float = 100.0) -> None:
+        super().__init__()
+        self.image_proj = nn.Linear(dim, embed_dim, bias=False)
+        self.text_proj = nn.Linear(dim, embed_dim, bias=False)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.max_log_scale = math.log(max_scale)
+
+    def embed_image(self, cls_BD: Tensor) -> Tensor:
+        return F.normalize(self.image_proj(cls_BD).float(), dim=-1)
+
+    def embed_text(self, cls_BD: Tensor) -> Tensor:
+        return F.normalize(self.text_proj(cls_BD).float(), dim=-1)
+
+    @property
+    def scale(self) -> Tensor:
+        return self.log_scale.clamp(max=self.max_log_scale).exp()
+
+
+class AnswerHead(nn.Module):
+    """Logits over an answer vocabulary from the pair's [CLS]: pooler and two-layer classifier, as BEiT-3 for VQA."""
+
+    def __init__(self, dim: int, num_answers: int, *, norm_eps: float = 1e-5) -> None:
+        super().__init__()
+        self.pool = nn.Sequential(nn.LayerNorm(dim, eps=norm_eps), nn.Linear(dim, dim), nn.Tanh())
+        self.classify = nn.Sequential(
+            nn.Linear(dim, 2 * dim), nn.LayerNorm(2 * dim, eps=norm_eps), nn.GELU(), nn.Linear(2 * dim, num_answers)
+        )
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, cls_BD: Tensor) -> Tensor:
+        return self.classify(self.pool(cls_BD))

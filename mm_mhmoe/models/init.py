@@ -1,0 +1,55 @@
+"""Initial weights of a stack of blocks."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from mm_mhmoe.nn import Experts, FeedForward, MultiHeadMoE, SelfAttention
+
+
+@torch.no_grad()
+def initialize(model: nn.Module, *, depth: int, sub_ln: bool) -> None:
+    """Xavier-uniform matrices and zero biases; with sub-LN, the value, output and FFN matrices are scaled by
+    sqrt(ln 2L) (Magneto, arXiv 2210.06423, as BEiT-3 uses it). MH-MoE's head and merge layers keep their own start.
+
+    The released BEiT-3 code overwrites this scale by a later normal(0.02) reset; here it stays.
+    """
+    own_start = {id(p) for m in model.modules() if isinstance(m, MultiHeadMoE) for p in _projections(m)}
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and id(module.weight) not in own_start:
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+        elif isinstance(module, Experts):
+            for matrix_EIO in (module.w1_EdF, module.w2_EFd):
+                for matrix in matrix_EIO:
+                    nn.init.xavier_uniform_(matrix)
+    for module in model.modules():
+        if isinstance(module, SelfAttention):
+            query_key_value = module.qkv.weight.chunk(3)
+            for matrix in query_key_value:
+                nn.init.xavier_uniform_(matrix)
+    if sub_ln:
+        _scale(model, math.sqrt(math.log(2 * depth)))
+
+
+def _projections(layer: MultiHeadMoE) -> list[Tensor]:
+    return [child.weight for child in layer.children() if isinstance(child, nn.Linear)]
+
+
+def _scale(model: nn.Module, gain: float) -> None:
+    for module in model.modules():
+        if isinstance(module, SelfAttention):
+            module.qkv.weight.chunk(3)[2].mul_(gain)
+            module.proj.weight.mul_(gain)
+        elif isinstance(module, FeedForward):
+            module.fc1.weight.mul_(gain)
+            module.fc2.weight.mul_(gain)
+        elif isinstance(module, Experts):
+            module.w1_EdF.mul_(gain)
+            module.w2_EFd.mul_(gain)

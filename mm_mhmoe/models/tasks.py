@@ -1,0 +1,101 @@
+"""The models that runs train: an encoder with the heads of its task.
+
+Shapes: B batch, D model dim, P embedding dim, A answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mm_mhmoe.batch import Images, ImageTextBatch, Texts
+from mm_mhmoe.config import EncoderConfig, TextConfig, VisionConfig
+from mm_mhmoe.models.builder import build_encoder
+from mm_mhmoe.models.encoder import Encoder, EncoderOutput
+from mm_mhmoe.models.heads import AnswerHead, ContrastiveHead, MaskedHead
+
+
+class TaskModel(nn.Module):
+    """An encoder that knows its configuration; the base of every model that is saved and loaded."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder: Encoder = build_encoder(config)
+
+    @property
+    def vision(self) -> VisionConfig:
+        return self.config.vision
+
+    @property
+    def text(self) -> TextConfig:
+        return self.config.text
+
+
+class PretrainModel(TaskModel):
+    """The encoder with a head over visual codes and a head over text pieces.
+
+    Args:
+        num_codes: vocabulary of the visual tokenizer.
+    """
+
+    def __init__(self, config: EncoderConfig, num_codes: int) -> None:
+        super().__init__(config)
+        self.num_codes = num_codes
+        self.image_head = MaskedHead(config.dim, num_codes)
+        self.text_head = MaskedHead(config.dim, config.text.vocab_size)
+
+
+class RetrievalModel(TaskModel):
+    """Dual encoder: pictures and texts as separate streams of one encoder, compared by their [CLS] states."""
+
+    def __init__(self, config: EncoderConfig, embed_dim: int) -> None:
+        super().__init__(config)
+        self.embed_dim = embed_dim
+        self.head = ContrastiveHead(config.dim, embed_dim)
+
+    def forward(self, pairs: ImageTextBatch) -> tuple[Tensor, Tensor, EncoderOutput]:
+        """Embeddings (B, P) of both sides, encoded as two streams in one pass, and the encoder's output."""
+        output = self.encoder(ImageTextBatch(images=pairs.images), ImageTextBatch(texts=pairs.texts))
+        image_BND, text_BLD = output.streams[0].image_BND, output.streams[1].text_BLD
+        assert image_BND is not None and text_BLD is not None
+        return self.head.embed_image(image_BND[:, 0]), self.head.embed_text(text_BLD[:, 0]), output
+
+    @torch.no_grad()
+    def embed_images(self, images: Images) -> Tensor:
+        """L2-normalised (B, P)."""
+        image_BND = self.encoder(ImageTextBatch(images=images)).streams[0].image_BND
+        assert image_BND is not None
+        return self.head.embed_image(image_BND[:, 0])
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Texts) -> Tensor:
+        """L2-normalised (B, P)."""
+        text_BLD = self.encoder(ImageTextBatch(texts=texts)).streams[0].text_BLD
+        assert text_BLD is not None
+        return self.head.embed_text(text_BLD[:, 0])
+
+
+class VQAModel(TaskModel):
+    """Fusion encoder: picture and question in one row, answered from the pair's [CLS] over a fixed answer list."""
+
+    def __init__(self, config: EncoderConfig, answers: Sequence[str]) -> None:
+        super().__init__(config)
+        if not answers:
+            raise ValueError("VQAModel: the answer vocabulary is empty; give the answers of the training questions")
+        self.answers = tuple(answers)
+        self.head = AnswerHead(config.dim, len(self.answers), norm_eps=config.norm_eps)
+
+    def forward(self, pairs: ImageTextBatch) -> tuple[Tensor, EncoderOutput]:
+        """Logits (B, A), and the encoder's output."""
+        output = self.encoder(pairs)
+        image_BND = output.streams[0].image_BND
+        if image_BND is None or output.streams[0].text_BLD is None:
+            raise ValueError("VQAModel: the batch needs pictures and questions; one of them is missing")
+        return self.head(image_BND[:, 0]), output
+
+    @torch.no_grad()
+    def answer_logits(self, pairs: ImageTextBatch) -> Tensor:
+        return self.forward(pairs)[0]

@@ -1,0 +1,32 @@
+"""Layers: pure tensors, no configuration, no training framework, no process groups."""
+
+from mm_mhmoe.nn.attention import Segment, SelfAttention
+from mm_mhmoe.nn.balance import expert_load, load_balance_loss, router_z_loss
+from mm_mhmoe.nn.dispatch import DispatchPlan, DroplessDispatcher
+from mm_mhmoe.nn.embeddings import ImageEmbedding, PatchEmbedding, TextEmbedding, patchify, unpatchify
+from mm_mhmoe.nn.experts import Experts
+from mm_mhmoe.nn.feedforward import FeedForward
+from mm_mhmoe.nn.moe import MoE
+from mm_mhmoe.nn.multihead_moe import MultiHeadMoE
+from mm_mhmoe.nn.router import Routing, TopKRouter
+
+__all__ = [
+    "DispatchPlan",
+    "DroplessDispatcher",
+    "Experts",
+    "FeedForward",
+    "ImageEmbedding",
+    "MoE",
+    "MultiHeadMoE",
+    "PatchEmbedding",
+    "Routing",
+    "Segment",
+    "SelfAttention",
+    "TextEmbedding",
+    "TopKRouter",
+    "expert_load",
+    "load_balance_loss",
+    "patchify",
+    "router_z_loss",
+    "unpatchify",
+]

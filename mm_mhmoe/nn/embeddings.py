@@ -1,0 +1,89 @@
+"""From pixels and token ids to the encoder's input.
+
+Legend: B batch, C channels, N patches, P values of a patch, L text length, D model dim.
+"""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+
+def patchify(pixels_BCHW: Tensor, patch_size: int) -> Tensor:
+    """Pictures as rows of patches, row-major, channels first inside a patch: (B, C, H, W) -> (B, N, P)."""
+    height, width = pixels_BCHW.shape[-2:]
+    if height % patch_size or width % patch_size:
+        raise ValueError(f"a picture of {height}x{width} pixels cannot be cut into patches of {patch_size}; resize it")
+    return rearrange(pixels_BCHW, "b c (h p) (w q) -> b (h w) (c p q)", p=patch_size, q=patch_size)
+
+
+def unpatchify(patches_BNP: Tensor, patch_size: int) -> Tensor:
+    """The inverse of `patchify`, for square pictures."""
+    side = round(patches_BNP.shape[1] ** 0.5)
+    if side**2 != patches_BNP.shape[1]:
+        raise ValueError(f"{patches_BNP.shape[1]} patches do not make a square picture")
+    return rearrange(patches_BNP, "b (h w) (c p q) -> b c (h p) (w q)", h=side, p=patch_size, q=patch_size)
+
+
+class PatchEmbedding(nn.Module):
+    """A linear map of each patch. uint8 pixels are scaled to [-1, 1] here (mean and deviation .5, as BEiT-3)."""
+
+    def __init__(self, patch_size: int, dim: int, channels: int = 3) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.proj = nn.Linear(channels * patch_size**2, dim)
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        """uint8, or floats in [-1, 1]: (B, C, H, W) -> (B, N, D)."""
+        patches = patchify(pixels_BCHW, self.patch_size)
+        if patches.dtype == torch.uint8:
+            patches = patches.to(self.proj.weight.dtype) / 127.5 - 1.0
+        return self.proj(patches)
+
+
+class ImageEmbedding(nn.Module):
+    """[CLS] and patches with learned positions; hidden patches are replaced by the mask token."""
+
+    def __init__(self, patch: PatchEmbedding, num_patches: int, dim: int) -> None:
+        super().__init__()
+        self.patch = patch
+        self.cls_token_D = nn.Parameter(torch.empty(dim))
+        self.mask_token_D = nn.Parameter(torch.empty(dim))
+        self.positions_ND = nn.Parameter(torch.empty(1 + num_patches, dim))
+        for parameter in (self.cls_token_D, self.mask_token_D, self.positions_ND):
+            nn.init.trunc_normal_(parameter, std=0.02)
+
+    def forward(self, pixels_BCHW: Tensor, masked_BN: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) -> (B, 1 + N, D). Raises ValueError for another number of patches or shape of the mask."""
+        x_BND = self.patch(pixels_BCHW)
+        expected = len(self.positions_ND) - 1
+        if x_BND.shape[1] != expected:
+            raise ValueError(f"{x_BND.shape[1]} patches a picture, but the encoder has positions for {expected}")
+        if masked_BN is not None:
+            if masked_BN.shape != x_BND.shape[:2]:
+                raise ValueError(f"patch mask of shape {tuple(masked_BN.shape)} for patches {tuple(x_BND.shape[:2])}")
+            x_BND = torch.where(masked_BN.unsqueeze(-1), self.mask_token_D.to(x_BND.dtype), x_BND)
+        cls_B1D = self.cls_token_D.to(x_BND.dtype).expand(len(x_BND), 1, -1)
+        return torch.cat([cls_B1D, x_BND], dim=1) + self.positions_ND
+
+
+class TextEmbedding(nn.Module):
+    """Tokens with learned positions; hidden tokens are replaced by the row of the mask id."""
+
+    def __init__(self, vocab_size: int, max_length: int, dim: int, mask_id: int) -> None:
+        super().__init__()
+        self.mask_id = mask_id
+        self.tokens = nn.Embedding(vocab_size, dim)
+        self.positions_LD = nn.Parameter(torch.empty(max_length, dim))
+        nn.init.trunc_normal_(self.tokens.weight, std=0.02)
+        nn.init.trunc_normal_(self.positions_LD, std=0.02)
+
+    def forward(self, ids_BL: Tensor, masked_BL: Tensor | None = None) -> Tensor:
+        """(B, L) -> (B, L, D). Raises ValueError for texts longer than the position table."""
+        length = ids_BL.shape[1]
+        if length > len(self.positions_LD):
+            raise ValueError(f"texts of {length} tokens, but the encoder has positions for {len(self.positions_LD)}")
+        if masked_BL is not None:
+            ids_BL = ids_BL.masked_fill(masked_BL, self.mask_id)
+        return self.tokens(ids_BL) + self.positions_LD[:length]

@@ -1,0 +1,188 @@
+"""Lightning modules: each wires a model, an objective and an optimiser. No maths here."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import lightning as L
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from mm_mhmoe.batch import ImageTextBatch, PretrainBatch, VQABatch
+from mm_mhmoe.config import EncoderConfig
+from mm_mhmoe.models.checkpoints import describe
+from mm_mhmoe.models.encoder import EncoderOutput
+from mm_mhmoe.models.tasks import PretrainModel, RetrievalModel, VQAModel
+from mm_mhmoe.models.visual_tokenizer import VisualTokenizer
+from mm_mhmoe.nn import expert_load
+from mm_mhmoe.objectives.contrastive import info_nce
+from mm_mhmoe.objectives.masked import MaskedLoss, masked_losses
+from mm_mhmoe.objectives.sparse import auxiliary_losses, weighted_auxiliary
+from mm_mhmoe.objectives.vqa import soft_target_bce
+from mm_mhmoe.training.optim import OptimConfig, build_optimizer
+
+
+class RunModule(L.LightningModule):
+    """What every run shares: the optimiser, and the log of speed and expert load."""
+
+    model: nn.Module
+
+    def __init__(self, optim: OptimConfig, *, steps: int, depth: int) -> None:
+        super().__init__()
+        self.optim_config = optim
+        self.steps = steps
+        self.depth = depth
+        self._clock: float | None = None
+
+    def configure_optimizers(self) -> Any:
+        return build_optimizer(self, self.optim_config, steps=self.steps, depth=self.depth)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["model_description"] = json.dumps(describe(self.model))
+
+    def log_step(self, values: dict[str, Any], *, shown: tuple[str, ...], tokens: int) -> None:
+        """Logs `train/...` values; `shown` ones also in the progress bar, with tokens per second."""
+        now = time.monotonic()
+        for name, value in values.items():
+            self.log(f"train/{name}", value, prog_bar=name in shown)
+        if self._clock is not None:
+            self.log("train/tokens_per_s", tokens / (now - self._clock), prog_bar=True)
+        self._clock = now
+
+
+def sparse_metrics(output: EncoderOutput) -> dict[str, Tensor]:
+    """Largest share of an expert over the uniform share, averaged over layers: 1 is perfect balance."""
+    if not output.routing:
+        return {}
+    loads = torch.stack([expert_load(layer.routing).max() * layer.routing.num_experts for layer in output.routing])
+    return {"expert_load": loads.mean()}
+
+
+class VisualTokenizerModule(RunModule):
+    """Trains the visual tokenizer; the codebook follows by moving averages, not by gradient."""
+
+    model: VisualTokenizer
+
+    def __init__(self, model: VisualTokenizer, optim: OptimConfig, *, steps: int) -> None:
+        super().__init__(optim, steps=steps, depth=model.config.encoder_depth)
+        self.model = model
+
+    def on_train_batch_start(self, batch: ImageTextBatch, batch_idx: int) -> None:
+        if batch_idx == 0:
+            assert batch.images is not None
+            with torch.no_grad():
+                self.model.quantizer.start(self.model.vectors(batch.images.pixels_BCHW).flatten(0, 1))
+            if dist.is_initialized():
+                dist.broadcast(self.model.quantizer.codebook_KC, src=0)
+
+    def training_step(self, batch: ImageTextBatch, batch_idx: int) -> Tensor:
+        assert batch.images is not None
+        loss = self.model.loss(batch.images.pixels_BCHW)
+        revived = self.model.quantizer.update(loss.vectors_NC, loss.codes_N, _sum_over_ranks)
+        values = {
+            "loss": loss.total,
+            "distance": loss.distance,
+            "commitment": loss.commitment,
+            "codes_used": (self.model.quantizer.share_K > self.model.quantizer.dead_share).float().mean(),
+            "codes_revived": float(revived),
+        }
+        self.log_step(values, shown=("distance", "codes_used"), tokens=len(loss.codes_N))
+        return loss.total
+
+
+class PretrainModule(RunModule):
+    """Masked pretraining on three streams.
+
+    Args:
+        loss_weights: weight of each masked loss by name (BEiT-3 published none; 1 where absent).
+    """
+
+    model: PretrainModel
+
+    def __init__(
+        self,
+        model: PretrainModel,
+        visual_tokenizer: VisualTokenizer,
+        optim: OptimConfig,
+        *,
+        steps: int,
+        loss_weights: dict[str, float] | None = None,
+    ) -> None:
+        super().__init__(optim, steps=steps, depth=model.config.depth)
+        self.model = model
+        self.visual_tokenizer = visual_tokenizer.eval().requires_grad_(False)
+        self.loss_weights = loss_weights or {}
+
+    def on_train_start(self) -> None:
+        self.visual_tokenizer.eval()
+
+    def _total(self, losses: dict[str, MaskedLoss]) -> Tensor:
+        return torch.stack([self.loss_weights.get(name, 1.0) * part.loss for name, part in losses.items()]).sum()
+
+    def training_step(self, batch: PretrainBatch, batch_idx: int) -> Tensor:
+        losses, output = masked_losses(self.model, self.visual_tokenizer.codes, batch)
+        auxiliary = auxiliary_losses(output.routing)
+        total = self._total(losses) + weighted_auxiliary(auxiliary, self.model.config.moe)
+        values = {"loss": total, **{n: part.loss for n, part in losses.items()}, **auxiliary, **sparse_metrics(output)}
+        self.log_step(values, shown=(*losses, "expert_load"), tokens=len(output.valid_T))
+        return total
+
+    def validation_step(self, batch: PretrainBatch, batch_idx: int) -> None:
+        losses, _ = masked_losses(self.model, self.visual_tokenizer.codes, batch)
+        for name, part in losses.items():
+            if part.positions:
+                rows = {"batch_size": part.positions, "on_step": False, "on_epoch": True, "sync_dist": True}
+                self.log(f"val/{name}", part.loss, **rows)  # type: ignore[arg-type]
+                self.log(f"val/{name}_accuracy", part.correct / part.positions, **rows)  # type: ignore[arg-type]
+
+
+class RetrievalModule(RunModule):
+    """Contrastive fine-tuning of a dual encoder. Negatives are those of the process's own batch."""
+
+    model: RetrievalModel
+
+    def __init__(self, model: RetrievalModel, optim: OptimConfig, *, steps: int) -> None:
+        super().__init__(optim, steps=steps, depth=model.config.depth)
+        self.model = model
+
+    def training_step(self, batch: ImageTextBatch, batch_idx: int) -> Tensor:
+        image_BP, text_BP, output = self.model(batch)
+        contrastive = info_nce(image_BP, text_BP, self.model.head.scale)
+        values = {"contrastive": contrastive, "scale": self.model.head.scale}
+        return finish_finetune_step(self, self.model.config, contrastive, output, values)
+
+
+class VQAModule(RunModule):
+    """Fine-tuning of a fusion encoder on questions with soft answers."""
+
+    model: VQAModel
+
+    def __init__(self, model: VQAModel, optim: OptimConfig, *, steps: int) -> None:
+        super().__init__(optim, steps=steps, depth=model.config.depth)
+        self.model = model
+
+    def training_step(self, batch: VQABatch, batch_idx: int) -> Tensor:
+        logits_BA, output = self.model(batch.pairs)
+        answer = soft_target_bce(logits_BA, batch.targets_BA)
+        score = batch.targets_BA.gather(1, logits_BA.detach().argmax(dim=1, keepdim=True)).mean()
+        return finish_finetune_step(self, self.model.config, answer, output, {"answer": answer, "score": score})
+
+
+def finish_finetune_step(
+    module: RunModule, config: EncoderConfig, loss: Tensor, output: EncoderOutput, values: dict[str, Tensor]
+) -> Tensor:
+    """Adds the auxiliary losses and logs the step."""
+    auxiliary = auxiliary_losses(output.routing)
+    total = loss + weighted_auxiliary(auxiliary, config.moe)
+    logged = {"loss": total, **values, **auxiliary, **sparse_metrics(output)}
+    module.log_step(logged, shown=(*values, "expert_load"), tokens=len(output.valid_T))
+    return total
+
+
+def _sum_over_ranks(value: Tensor) -> Tensor:
+    if dist.is_initialized():
+        dist.all_reduce(value)
+    return value

@@ -1,0 +1,96 @@
+"""AdamW with warm-up and cosine decay, and its parameter groups."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """The optimiser. Defaults are BEiT-3's pretraining (arXiv 2208.10442).
+
+    Args:
+        lr: peak learning rate.
+        warmup_steps: steps of linear warm-up from zero.
+        min_lr_ratio: the cosine ends at this part of lr.
+        weight_decay: AdamW's, on matrices only (not on biases, norms, positions and tokens).
+        beta1: AdamW's first moment decay.
+        beta2: AdamW's second moment decay.
+        eps: AdamW's epsilon.
+        clip_norm: gradients are clipped to this norm; 0: never.
+        layer_decay: the learning rate of block l of L is lr * layer_decay^(L - l), that of heads is lr; 1: all equal.
+        head_lr_scale: factor on the learning rate of the heads.
+    """
+
+    lr: float = 1e-3
+    warmup_steps: int = 10_000
+    min_lr_ratio: float = 0.0
+    weight_decay: float = 0.05
+    beta1: float = 0.9
+    beta2: float = 0.98
+    eps: float = 1e-6
+    clip_norm: float = 3.0
+    layer_decay: float = 1.0
+    head_lr_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ValueError(f"optim.lr={self.lr} must be positive")
+        if self.warmup_steps < 0:
+            raise ValueError(f"optim.warmup_steps={self.warmup_steps} must not be negative")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"optim.layer_decay={self.layer_decay} must lie in (0, 1]")
+
+
+def cosine_with_warmup(step: int, *, warmup: int, total: int, floor: float) -> float:
+    """Factor on the learning rate at `step` (from 0)."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    progress = min(1.0, (step - warmup) / max(1, total - warmup))
+    return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+# Experts stack their biases as b1_EF and b2_Ed, which have two dimensions.
+_NOT_DECAYED = re.compile(r"position|token|bias|norm|\.b[12]_E")
+
+
+def build_optimizer(model: nn.Module, config: OptimConfig, *, steps: int, depth: int) -> dict[str, Any]:
+    """What Lightning's `configure_optimizers` returns: AdamW, and its schedule stepped once a step.
+
+    Args:
+        steps: length of the run; the cosine ends there.
+        depth: number of blocks of the encoder, for layer_decay.
+    """
+    groups: dict[tuple[bool, float], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        decayed = parameter.ndim >= 2 and not _NOT_DECAYED.search(name)
+        scale = _lr_scale(name, config, depth)
+        group = groups.setdefault(
+            (decayed, scale),
+            {"params": [], "lr": config.lr * scale, "weight_decay": config.weight_decay if decayed else 0.0},
+        )
+        group["params"].append(parameter)
+    betas = (config.beta1, config.beta2)
+    optimizer = torch.optim.AdamW(list(groups.values()), lr=config.lr, betas=betas, eps=config.eps)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: cosine_with_warmup(step, warmup=config.warmup_steps, total=steps, floor=config.min_lr_ratio),
+    )
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _lr_scale(name: str, config: OptimConfig, depth: int) -> float:
+    if "encoder." not in name:
+        return config.head_lr_scale
+    block = re.search(r"encoder\.blocks\.(\d+)\.", name)
+    if block:
+        return config.layer_decay ** (depth - int(block.group(1)))
+    return 1.0 if "encoder.norm" in name else config.layer_decay ** (depth + 1)

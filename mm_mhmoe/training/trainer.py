@@ -1,0 +1,158 @@
+"""A Lightning trainer with this project's habits."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from mm_mhmoe.training.callbacks import Checkpoints, StepSeed, StopOnNaN, StopOnSignal
+from mm_mhmoe.training.checkpoint_io import AtomicCheckpointIO, newest_checkpoint
+from mm_mhmoe.training.interrupted import Interrupted
+from mm_mhmoe.training.optim import OptimConfig
+from mm_mhmoe.training.progress import StepProgress
+
+Resolved = Literal["bf16-mixed", "16-mixed", "32-true"]
+Precision = Literal["auto", "bf16-mixed", "16-mixed", "32-true"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """How a run is carried out.
+
+    Args:
+        seed: of weights, data order, masks and dropout.
+        precision: auto is bf16-mixed where the device computes in bf16, 32-true elsewhere.
+        accelerator: cpu, gpu, or auto for what is there.
+        devices: processes on this machine.
+        num_nodes: machines.
+        accumulate: batches whose gradients are added up before a step.
+        checkpoint_every: steps between checkpoints; a stopped run goes on from the last one.
+        log_every: steps between two rows of the CSV and TensorBoard logs.
+        workers: processes that read data; 0 reads in the training process.
+        threads: CPU threads of torch; 0 leaves torch's own choice.
+    """
+
+    seed: int = 0
+    precision: Precision = "auto"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int = 1
+    num_nodes: int = 1
+    accumulate: int = 1
+    checkpoint_every: int = 500
+    log_every: int = 10
+    workers: int = 0
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        least = {"devices": 1, "num_nodes": 1, "accumulate": 1, "checkpoint_every": 1, "log_every": 1}
+        for name, lowest in {**least, "workers": 0, "threads": 0}.items():
+            if getattr(self, name) < lowest:
+                raise ValueError(f"run.{name}={getattr(self, name)} must be {lowest} or more")
+
+
+def choose_precision(precision: Precision, accelerator: str) -> Resolved:
+    """Resolves auto. A CPU computes in bf16 when it has the AVX512-BF16 or AMX instructions."""
+    if precision != "auto":
+        return precision
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16-mixed" if has_bf16 else "32-true"
+
+
+def fit(
+    module: L.LightningModule,
+    data: L.LightningDataModule,
+    *,
+    title: str,
+    steps: int,
+    out: Path,
+    run: RunConfig,
+    optim: OptimConfig,
+) -> L.Trainer:
+    """Trains for `steps` steps, from the newest good checkpoint in `out` if there is one.
+
+    Args:
+        out: the run's directory; checkpoints/ and logs/ are made in it.
+
+    Raises:
+        Interrupted: Ctrl-C or SIGTERM; the checkpoint is written.
+        ValueError: the machine lacks what `run` asks for, or a loss is not finite.
+    """
+    if steps < 0:
+        raise ValueError(f"steps={steps} must be 0 or more")
+    quiet()
+    if run.threads:
+        torch.set_num_threads(run.threads)
+    resume = newest_checkpoint(out / "checkpoints")
+    checkpoints = Checkpoints(out / "checkpoints", every=run.checkpoint_every)
+    stop = StopOnSignal(checkpoints)
+    start = int(resume.stem.removeprefix("step_")) if resume else 0
+    loggers = [
+        CSVLogger(out / "logs", name="csv", version=f"from_step_{start:08d}", flush_logs_every_n_steps=run.log_every),
+        TensorBoardLogger(out / "logs", name="tensorboard", version=f"from_step_{start:08d}"),
+    ]
+    trainer = _trainer(
+        run,
+        max_steps=steps,
+        precision=choose_precision(run.precision, run.accelerator),
+        accumulate_grad_batches=run.accumulate,
+        gradient_clip_val=optim.clip_norm or None,
+        log_every_n_steps=run.log_every,
+        logger=loggers,
+        callbacks=[StepSeed(run.seed), StopOnNaN(), checkpoints, stop, StepProgress(title, steps)],
+        plugins=[AtomicCheckpointIO()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=1.0,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        default_root_dir=out,
+    )
+    trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+    if stop.requested:
+        raise Interrupted(stop.saved, trainer.global_step)
+    return trainer
+
+
+def _trainer(run: RunConfig, **options: Any) -> L.Trainer:
+    # No step uses every parameter: a mask token without masks, the text table without texts.
+    many = run.devices * run.num_nodes > 1
+    try:
+        return L.Trainer(
+            accelerator=run.accelerator,
+            devices=run.devices,
+            num_nodes=run.num_nodes,
+            strategy="ddp_find_unused_parameters_true" if many else "auto",
+            **options,
+        )
+    except MisconfigurationException as error:
+        raise ValueError(
+            f"run.accelerator={run.accelerator}, run.devices={run.devices}: {error}; see mm-mhmoe env"
+        ) from error
+
+
+def quiet() -> None:
+    """Lightning's advice and banners are for its own users, not for ours."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    os.environ.setdefault("LIGHTNING_DISABLE_TIPS", "1")
+    for message in (
+        r".*does not have many workers.*",
+        r".*treespec, LeafSpec.*",
+        r".*srun.*",
+        r".*litlogger.*",
+        r".*module\(s\) in eval mode.*",  # the frozen visual tokenizer
+        r".*dataloader is not resumable.*",  # it is: the data module keeps the step
+    ):
+        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,53 @@
+"""Truth: torch.utils.flop_counter on the real encoder.
+
+Two things are outside token_flops and are added here: the patch embedding, and nothing for look-ups, norms and
+activations, which the counter does not count either. Attention goes through torch's reference formula, because the
+counter does not know the CPU's fused kernel in every version.
+"""
+
+from unittest import mock
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from mm_mhmoe.analysis.cost import active_share, token_flops
+from mm_mhmoe.config import MoEConfig
+from mm_mhmoe.models.builder import build_encoder
+
+
+def attention(query, key, value, attn_mask=None):
+    scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+    if attn_mask is not None:
+        scores = scores.masked_fill(~attn_mask, float("-inf"))
+    return scores.softmax(-1) @ value
+
+
+@pytest.mark.parametrize("ffn", ["dense", "moe", "mh_moe"])
+@pytest.mark.parametrize(("kind", "length"), [("images", 17), ("texts", 8), ("pairs", 25)])
+@pytest.mark.parametrize(("every", "heads", "top_k"), [(2, 4, 2), (1, 2, 1)])
+def test_against_torchs_counter(config, stream, ffn, kind, length, every, heads, top_k) -> None:
+    moe = MoEConfig(num_experts=4, top_k=top_k, heads=heads, every=every)
+    encoder_config = config(ffn=ffn, depth=3, moe=moe)
+    encoder = build_encoder(encoder_config).eval()
+    batch = stream(kind, rows=2, padded=False)
+    counter = FlopCounterMode(display=False)
+    with mock.patch.object(F, "scaled_dot_product_attention", attention), torch.no_grad(), counter:
+        encoder(batch)
+    patches = 0 if kind == "texts" else 2 * (2 * 16) * (3 * 4 * 4) * 32
+    assert counter.get_total_flops() - patches == 2 * length * token_flops(encoder_config, length).total
+
+
+def test_flops_parity_leaves_only_the_router_and_rounding(config) -> None:
+    dense = token_flops(config(ffn="dense"), 10)
+    sparse = token_flops(config(ffn="mh_moe"), 10)
+    assert sparse.total - sparse.router == dense.total
+    assert sparse.router == 2 * 1 * 32 * 4
+
+
+def test_active_share(config) -> None:
+    assert active_share(config(ffn="dense")) == 1.0
+    assert active_share(config(ffn="moe", moe=MoEConfig(num_experts=8, top_k=2))) == 2 / 8
+    assert active_share(config(ffn="mh_moe", moe=MoEConfig(num_experts=16, top_k=2, heads=4))) == 8 / 16
+    assert active_share(config(ffn="mh_moe", moe=MoEConfig(num_experts=4, top_k=2, heads=4))) == 1.0

@@ -1,0 +1,69 @@
+"""Small models and batches that several rooms' tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from mm_mhmoe.batch import Images, ImageTextBatch, Texts
+from mm_mhmoe.config import EncoderConfig, MoEConfig, TextConfig, VisionConfig
+
+VISION = VisionConfig(image_size=16, patch_size=4)
+TEXT = TextConfig(vocab_size=40, max_length=8)
+
+
+def make_config(**changes: Any) -> EncoderConfig:
+    values: dict[str, Any] = {
+        "dim": 32,
+        "depth": 2,
+        "num_heads": 2,
+        "ffn_dim": 128,
+        "drop_path": 0.0,
+        "vision": VISION,
+        "text": TEXT,
+        "moe": MoEConfig(num_experts=4, top_k=2, heads=4, every=2),
+    }
+    return EncoderConfig(**{**values, **changes})
+
+
+def make_stream(
+    kind: str = "pairs",
+    rows: int = 3,
+    *,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    masked: bool = False,
+    padded: bool = True,
+) -> ImageTextBatch:
+    """A stream of `kind` images, texts or pairs. Row r of the texts has r padding tokens (at most 4) if padded."""
+    generator = torch.Generator().manual_seed(seed)
+    images = texts = None
+    if kind != "texts":
+        pixels = torch.rand(rows, 3, 16, 16, generator=generator, dtype=dtype) * 2 - 1
+        images = Images(
+            pixels_BCHW=pixels, masked_BN=torch.rand(rows, 16, generator=generator) < 0.4 if masked else None
+        )
+    if kind != "images":
+        ids = torch.randint(5, 40, (rows, 8), generator=generator)
+        ids[:, 0] = 0
+        lengths = torch.tensor([8 - min(row, 4) if padded else 8 for row in range(rows)])
+        valid = torch.arange(8) < lengths[:, None]
+        ids[~valid] = 1
+        hidden = (torch.rand(rows, 8, generator=generator) < 0.5) & valid & (torch.arange(8) > 0)
+        texts = Texts(ids_BL=ids, valid_BL=valid, masked_BL=hidden if masked else None)
+    return ImageTextBatch(images=images, texts=texts)
+
+
+@pytest.fixture(scope="session")
+def config() -> Callable[..., EncoderConfig]:
+    """make_config(**changes): a minuscule encoder's configuration."""
+    return make_config
+
+
+@pytest.fixture(scope="session")
+def stream() -> Callable[..., ImageTextBatch]:
+    """make_stream(kind, rows, ...): random batches for it."""
+    return make_stream

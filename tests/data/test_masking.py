@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mm_mhmoe_data.masking import block_mask, sample_rng, text_mask
+
+
+@settings(max_examples=150, deadline=None)
+@given(grid=st.integers(2, 20), ratio=st.floats(0, 1), seed=st.integers(0, 2**32))
+def test_block_mask_hides_exactly_the_asked_share(grid: int, ratio: float, seed: int) -> None:
+    mask_N = block_mask(grid, ratio, np.random.default_rng(seed))
+    assert mask_N.shape == (grid * grid,) and mask_N.dtype == torch.bool
+    assert int(mask_N.sum()) == round(ratio * grid * grid)
+
+
+def _like_neighbour(mask_N: torch.Tensor, grid: int) -> float:
+    """Share of the pairs of side-by-side patches of which both or none is hidden."""
+    mask = mask_N.view(grid, grid)
+    return float(
+        torch.cat([(mask[1:] == mask[:-1]).flatten(), (mask[:, 1:] == mask[:, :-1]).flatten()]).float().mean()
+    )
+
+
+def test_block_mask_is_block_wise() -> None:
+    # Independent patches agree with a neighbour in .4^2 + .6^2 = 52% of the cases; rectangles do far more.
+    agreement = np.mean(
+        [_like_neighbour(block_mask(14, 0.4, np.random.default_rng(s)), 14) for s in range(100)]
+    )
+    assert agreement > 0.75
+
+
+def test_block_mask_reaches_every_patch() -> None:
+    share_N = torch.stack([block_mask(7, 0.4, np.random.default_rng(s)) for s in range(500)]).float().mean(0)
+    # Whole rectangles inside the grid reach the corners least often (BEiT's masks share this).
+    assert share_N.min() > 0.05 and share_N.max() < 0.7
+
+
+@settings(max_examples=150, deadline=None)
+@given(words=st.integers(1, 62), ratio=st.floats(0.01, 1), seed=st.integers(0, 2**32))
+def test_text_mask_hides_words_only_and_at_least_one(words: int, ratio: float, seed: int) -> None:
+    maskable_L = np.array([False] + [True] * words + [False])
+    mask_L = text_mask(maskable_L, ratio, np.random.default_rng(seed))
+    assert mask_L.dtype == torch.bool and mask_L.shape == maskable_L.shape
+    assert not mask_L[[0, -1]].any()
+    assert 1 <= int(mask_L.sum()) <= max(1, int(np.ceil(ratio * words)))
+
+
+def test_text_without_words_is_not_masked() -> None:
+    assert not text_mask(np.array([False, False]), 0.5, np.random.default_rng(0)).any()
+
+
+def test_text_mask_keeps_the_ratio_on_average() -> None:
+    maskable_L = np.array([False] + [True] * 9 + [False])  # 15% of 9 words are 1.35
+    counts = [int(text_mask(maskable_L, 0.15, np.random.default_rng(s)).sum()) for s in range(3000)]
+    assert set(counts) == {1, 2}
+    assert np.mean(counts) == pytest.approx(1.35, abs=0.04)  # four standard errors of 0.477 / sqrt(3000)
+
+
+def test_sample_rng_depends_on_every_argument() -> None:
+    states = [(0, 0, "a", "s"), (1, 0, "a", "s"), (0, 1, "a", "s"), (0, 0, "b", "s"), (0, 0, "a", "t")]
+    first = [int(sample_rng(*state).integers(2**63)) for state in states]
+    assert len(set(first)) == len(states)
+    assert first == [int(sample_rng(*state).integers(2**63)) for state in states]
+
+
+def test_sample_rng_is_the_same_in_another_process() -> None:
+    code = "from mm_mhmoe_data.masking import *; print(sample_rng(3, 1, 'key', 'pairs').integers(2**63))"
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert int(out) == int(sample_rng(3, 1, "key", "pairs").integers(2**63))

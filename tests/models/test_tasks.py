@@ -1,0 +1,62 @@
+"""Truth: the heads' definitions, and that both sides of a dual encoder are encoded apart."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mm_mhmoe.models.heads import ContrastiveHead
+from mm_mhmoe.models.tasks import PretrainModel, RetrievalModel, VQAModel
+
+
+@pytest.fixture
+def retrieval(config) -> RetrievalModel:
+    torch.manual_seed(0)
+    return RetrievalModel(config(), 12).eval()
+
+
+def test_embeddings_are_unit_vectors_of_each_side_alone(retrieval, stream) -> None:
+    batch = stream("pairs")
+    image_BP, text_BP, _ = retrieval(batch)
+    assert image_BP.shape == text_BP.shape == (3, 12)
+    torch.testing.assert_close(image_BP.norm(dim=-1), torch.ones(3))
+    torch.testing.assert_close(text_BP.norm(dim=-1), torch.ones(3))
+    torch.testing.assert_close(retrieval.embed_images(batch.images), image_BP, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(retrieval.embed_texts(batch.texts), text_BP, rtol=1e-4, atol=1e-5)
+
+
+def test_scale_starts_at_clips_and_is_capped() -> None:
+    head = ContrastiveHead(8, 4)
+    assert head.scale.item() == pytest.approx(1 / 0.07)
+    with torch.no_grad():
+        head.log_scale.fill_(math.log(1000))
+    assert head.scale.item() == pytest.approx(100)
+
+
+def test_vqa_reads_picture_and_question(config, stream) -> None:
+    torch.manual_seed(0)
+    model = VQAModel(config(), ["yes", "no", "two"]).eval()
+    batch = stream("pairs")
+    logits = model.answer_logits(batch)
+    assert logits.shape == (3, 3) and model.answers == ("yes", "no", "two")
+    other = stream("pairs", seed=1)
+    assert not torch.allclose(model.answer_logits(replace(batch, images=other.images)), logits)
+    assert not torch.allclose(model.answer_logits(replace(batch, texts=other.texts)), logits)
+
+
+@pytest.mark.parametrize("kind", ["images", "texts"])
+def test_vqa_needs_both(config, stream, kind: str) -> None:
+    with pytest.raises(ValueError, match="pictures and questions"):
+        VQAModel(config(), ["yes"])(stream(kind))
+
+
+def test_vqa_needs_answers(config) -> None:
+    with pytest.raises(ValueError, match="answer vocabulary is empty"):
+        VQAModel(config(), [])
+
+
+def test_pretrain_heads_have_their_vocabularies(config) -> None:
+    model = PretrainModel(config(), 50)
+    assert model.image_head.weight.shape == (50, 32) and model.text_head.weight.shape == (40, 32)
+    assert model.vision.num_patches == 16 and model.text.vocab_size == 40

@@ -1,0 +1,93 @@
+"""Truth: the definition of VQ-KD's loss, and that a few steps on fixed pictures lower it."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mm_mhmoe.config import VisionConfig
+from mm_mhmoe.models.visual_tokenizer import VisualTokenizer, VisualTokenizerConfig
+
+CONFIG = VisualTokenizerConfig(
+    dim=16,
+    num_heads=2,
+    encoder_depth=1,
+    decoder_depth=1,
+    num_codes=8,
+    code_dim=4,
+    vision=VisionConfig(image_size=16, patch_size=4),
+)
+
+
+@pytest.fixture
+def tokenizer() -> VisualTokenizer:
+    torch.manual_seed(0)
+    return VisualTokenizer(CONFIG)
+
+
+@pytest.fixture
+def pixels() -> torch.Tensor:
+    return torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def test_codes_are_one_a_patch_and_deterministic(tokenizer, pixels) -> None:
+    codes = tokenizer.codes(pixels)
+    assert codes.shape == (6, 16) and codes.dtype == torch.int64
+    assert codes.min() >= 0 and codes.max() < 8 and len(codes.unique()) > 1
+    assert torch.equal(codes, tokenizer.codes(pixels))
+
+
+def test_codes_are_those_of_the_loss(tokenizer, pixels) -> None:
+    assert torch.equal(tokenizer.loss(pixels).codes_N, tokenizer.codes(pixels).flatten())
+
+
+def test_loss_is_cosine_distance_plus_commitment(tokenizer, pixels) -> None:
+    loss = tokenizer.loss(pixels)
+    codes_BN = tokenizer.codes(pixels)
+    predicted = tokenizer.decode(tokenizer.quantizer.codebook_KC[codes_BN])
+    cosine = F.cosine_similarity(predicted, tokenizer.teacher(pixels), dim=-1)
+    torch.testing.assert_close(loss.distance, (1 - cosine).mean(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(loss.total, loss.distance + loss.commitment)
+
+
+def test_gradient_reaches_every_parameter_but_not_the_codebook(tokenizer, pixels) -> None:
+    tokenizer.loss(pixels).total.backward()
+    assert [name for name, p in tokenizer.named_parameters() if p.grad is None] == []
+    assert "quantizer.codebook_KC" not in dict(tokenizer.named_parameters())
+
+
+def test_a_few_steps_lower_the_loss(tokenizer, pixels) -> None:
+    tokenizer.quantizer.start(tokenizer.vectors(pixels).flatten(0, 1).detach())
+    optimizer = torch.optim.Adam(tokenizer.parameters(), lr=3e-3)
+    history = []
+    for _ in range(15):
+        loss = tokenizer.loss(pixels)
+        tokenizer.quantizer.update(loss.vectors_NC, loss.codes_N)
+        optimizer.zero_grad()
+        loss.total.backward()
+        optimizer.step()
+        history.append(loss.distance.item())
+    assert history[-1] < 0.8 * history[0]
+
+
+def test_reconstruct_draws_pictures_of_the_input_size(tokenizer, pixels) -> None:
+    drawn = tokenizer.reconstruct(tokenizer.codes(pixels))
+    assert drawn.shape == pixels.shape and drawn.is_floating_point()
+    assert drawn.abs().max() <= 1.0
+    other = tokenizer.reconstruct(tokenizer.codes(255 - pixels))
+    assert not torch.equal(drawn, other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [({"dim": 17}, "tokenizer.dim=17"), ({"num_codes": 1}, "num_codes=1"), ({"decoder_depth": 0}, "decoder_depth=0")],
+)
+def test_errors_name_field_and_value(changes, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        VisualTokenizerConfig(**changes)
+
+
+def test_dict_round_trip() -> None:
+    assert VisualTokenizerConfig.from_dict(CONFIG.to_dict()) == CONFIG
+    for broken in ({**CONFIG.to_dict(), "num_code": 3}, {"dim": 16}):
+        with pytest.raises(ValueError, match="num_code|vision"):
+            VisualTokenizerConfig.from_dict(broken)

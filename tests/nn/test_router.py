@@ -1,0 +1,70 @@
+"""Truth: softmax and top-k in float64 numpy, and the definitions of the papers that the router cites."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mm_mhmoe.nn import TopKRouter
+
+
+def make(dim=16, num_experts=8, top_k=2):
+    torch.manual_seed(0)
+    return TopKRouter(dim, num_experts, top_k)
+
+
+@pytest.mark.parametrize(("num_experts", "top_k"), [(8, 1), (8, 2), (8, 8), (3, 2), (300, 4)])
+def test_against_numpy(num_experts, top_k):
+    router = make(16, num_experts, top_k)
+    x = torch.randn(50, 16)
+    routing = router(x)
+    logits = x.double().numpy() @ router.gate.weight.detach().double().numpy().T
+    prob = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    best = np.argsort(-logits, axis=1, kind="stable")[:, :top_k]
+    chosen = np.take_along_axis(prob, best, 1)
+    weights = chosen if top_k == 1 else chosen / chosen.sum(1, keepdims=True)
+    np.testing.assert_allclose(routing.prob_SE.detach().numpy(), prob, atol=1e-5)
+    np.testing.assert_array_equal(routing.experts_SK.numpy(), best)
+    np.testing.assert_allclose(routing.weights_SK.detach().numpy(), weights, atol=1e-5)
+    assert routing.num_experts == num_experts
+    assert routing.experts_SK.dtype == torch.int64
+
+
+def test_a_single_choice_keeps_its_probability_so_that_the_router_learns():
+    router = make(top_k=1)
+    routing = router(torch.randn(20, 16))
+    torch.testing.assert_close(routing.weights_SK[:, 0], routing.prob_SE.max(dim=1).values)
+    routing.weights_SK.sum().backward()
+    assert router.gate.weight.grad.abs().max() > 0
+
+
+def test_a_single_expert_has_weight_one():
+    routing = make(num_experts=1, top_k=1)(torch.randn(20, 16))
+    assert torch.equal(routing.weights_SK, torch.ones(20, 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_autocast_changes_nothing(dtype):
+    """bf16 products would: the last line shows that they flip choices on this input."""
+    router = make(64, 64, 2)
+    x = torch.randn(4096, 64).to(dtype)
+    plain = router(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = router(x)
+        logits_bf16 = nn.functional.linear(x, router.gate.weight)
+    assert torch.equal(cast.experts_SK, plain.experts_SK)
+    assert torch.equal(cast.weights_SK, plain.weights_SK)
+    assert cast.logits_SE.dtype == cast.prob_SE.dtype == cast.weights_SK.dtype == torch.float32
+    assert not torch.equal(logits_bf16.topk(2).indices, plain.experts_SK)
+
+
+@pytest.mark.parametrize("top_k", [0, 9, -1])
+def test_top_k_outside_the_experts_is_refused(top_k):
+    with pytest.raises(ValueError, match=r"top_k=.*num_experts=8"):
+        TopKRouter(16, 8, top_k)
+
+
+def test_no_rows():
+    routing = make()(torch.zeros(0, 16))
+    assert routing.experts_SK.shape == (0, 2)
+    assert routing.prob_SE.shape == (0, 8)

@@ -1,0 +1,26 @@
+"""Truth: the mean over layers of the two losses that tests/nn hold against their papers."""
+
+import pytest
+import torch
+
+from mm_mhmoe.config import MoEConfig
+from mm_mhmoe.models.builder import build_encoder
+from mm_mhmoe.nn import load_balance_loss, router_z_loss
+from mm_mhmoe.objectives.sparse import auxiliary_losses, weighted_auxiliary
+
+
+def test_means_over_layers_and_their_weights(config, stream) -> None:
+    torch.manual_seed(0)
+    moe = MoEConfig(num_experts=4, every=1, balance_loss_weight=0.3, z_loss_weight=0.07)
+    routing = build_encoder(config(depth=3, moe=moe))(stream()).routing
+    assert len(routing) == 3
+    losses = auxiliary_losses(routing)
+    balance = sum(load_balance_loss(layer.routing).item() for layer in routing) / 3
+    router_z = sum(router_z_loss(layer.routing).item() for layer in routing) / 3
+    assert losses["balance"].item() == pytest.approx(balance) and losses["router_z"].item() == pytest.approx(router_z)
+    assert weighted_auxiliary(losses, moe).item() == pytest.approx(0.3 * balance + 0.07 * router_z)
+
+
+def test_a_dense_encoder_adds_nothing(config, stream) -> None:
+    losses = auxiliary_losses(build_encoder(config(ffn="dense"))(stream()).routing)
+    assert losses == {} and weighted_auxiliary(losses, MoEConfig()) == 0.0

@@ -1,0 +1,119 @@
+"""Truth: BEiT-3's published sizes; multiply-accumulates counted on the built layers; the messages' contract."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from mm_mhmoe.config import PRESETS, EncoderConfig, MoEConfig, TextConfig, VisionConfig, preset
+from mm_mhmoe.models.builder import build_ffn
+
+
+@pytest.mark.parametrize(
+    ("name", "depth", "dim", "heads", "ffn_dim"),
+    [("base", 12, 768, 12, 3072), ("large", 24, 1024, 16, 4096)],  # BEiT-3's released base and large
+)
+def test_presets_are_beit3s(name: str, depth: int, dim: int, heads: int, ffn_dim: int) -> None:
+    found = preset(name)
+    assert (found.depth, found.dim, found.num_heads, found.ffn_dim) == (depth, dim, heads, ffn_dim)
+    assert (found.vision.image_size, found.vision.patch_size, found.vision.num_patches) == (224, 16, 196)
+    assert (found.text.vocab_size, found.text.max_length) == (64010, 64)
+
+
+def test_preset_takes_changes_and_names_the_known_ones() -> None:
+    assert preset("tiny", depth=4).depth == 4
+    with pytest.raises(ValueError, match=r"'huge'.*tiny, small, base, large"):
+        preset("huge")
+
+
+def test_grid() -> None:
+    vision = VisionConfig(image_size=96, patch_size=16)
+    assert (vision.grid, vision.num_patches) == (6, 36)
+
+
+def _flops(config: EncoderConfig, layer: int) -> int:
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        build_ffn(config, layer)(torch.randn(10, config.dim))
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize(("ffn", "top_k"), [("moe", 1), ("moe", 2), ("mh_moe", 1), ("mh_moe", 2)])
+def test_parity_of_flops_holds_on_the_built_layers(config, ffn: str, top_k: int) -> None:
+    """The router aside (10 tokens x 2 D E FLOPs), a sparse layer costs what the dense one costs."""
+    sparse = config(ffn=ffn, moe=MoEConfig(num_experts=4, top_k=top_k, heads=4, every=2))
+    dense = _flops(config(ffn="dense"), 1)
+    assert dense == 10 * 2 * 2 * 32 * 128
+    assert _flops(sparse, 1) - 10 * 2 * 32 * 4 == dense
+
+
+def test_parity_rounds_down_to_a_whole_hidden_size(config) -> None:
+    moe = MoEConfig(num_experts=8, top_k=3)
+    assert config(ffn="moe", moe=moe).expert_hidden_dim == 42  # 128 / 3 = 42.7
+    assert config(ffn="mh_moe", moe=moe).expert_hidden_dim == 32  # (128 - 32) / 3
+
+
+def test_parity_none_takes_the_size_as_given(config) -> None:
+    moe = MoEConfig(parity="none", hidden_dim=17)
+    assert config(moe=moe).expert_hidden_dim == 17
+
+
+@pytest.mark.parametrize(
+    ("make", "parts"),
+    [
+        (lambda: VisionConfig(image_size=100, patch_size=16), ["vision.image_size=100", "vision.patch_size=16"]),
+        (lambda: VisionConfig(image_size=16, patch_size=0), ["vision.patch_size=0"]),
+        (lambda: TextConfig(max_length=2), ["text.max_length=2"]),
+        (lambda: TextConfig(vocab_size=4), ["text.vocab_size=4"]),
+        (lambda: TextConfig(pad_id=0), ["(0, 0, 2, 3, 4)", "differ"]),
+        (lambda: MoEConfig(num_experts=4, top_k=5), ["moe.top_k=5", "moe.num_experts=4"]),
+        (lambda: MoEConfig(top_k=0), ["moe.top_k=0"]),
+        (lambda: MoEConfig(heads=0), ["moe.heads=0"]),
+        (lambda: MoEConfig(every=0), ["moe.every=0"]),
+        (lambda: MoEConfig(parity="none"), ["moe.parity=none", "moe.hidden_dim"]),
+        (lambda: MoEConfig(hidden_dim=8), ["moe.hidden_dim=8", "parity=none"]),
+        (lambda: EncoderConfig(ffn="sparse"), ["encoder.ffn='sparse'", "mh_moe"]),  # type: ignore[arg-type]
+        (lambda: EncoderConfig(dim=770), ["encoder.dim=770", "encoder.num_heads=12"]),
+        (lambda: EncoderConfig(depth=0), ["encoder.depth=0"]),
+        (lambda: EncoderConfig(drop_path=1.0), ["encoder.drop_path=1.0"]),
+        (lambda: EncoderConfig(moe=MoEConfig(heads=5)), ["encoder.dim=768", "moe.heads=5"]),
+        (lambda: EncoderConfig(depth=2, moe=MoEConfig(every=3)), ["moe.every=3", "encoder.depth=2"]),
+        (lambda: EncoderConfig(ffn_dim=768), ["ffn_dim=768", "dim=768", "top_k=2"]),
+    ],
+)
+def test_errors_name_field_and_value(make, parts: list[str]) -> None:
+    with pytest.raises(ValueError) as error:
+        make()
+    for part in parts:
+        assert part in str(error.value)
+
+
+def test_a_dense_encoder_does_not_look_at_the_sparse_settings() -> None:
+    assert EncoderConfig(ffn="dense", depth=2, ffn_dim=768, moe=MoEConfig(every=3, heads=5)).is_sparse(1) is False
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_every_nth_layer_is_sparse(config, every: int) -> None:
+    moe = MoEConfig(num_experts=4, every=every)
+    sparse = config(depth=6, moe=moe)
+    assert [sparse.is_sparse(layer) for layer in range(6)] == [(n % every) == 0 for n in range(1, 7)]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_dict_round_trip_through_json(name: str) -> None:
+    values = json.loads(json.dumps(PRESETS[name].to_dict()))
+    assert EncoderConfig.from_dict(values) == PRESETS[name]
+    assert EncoderConfig.from_dict({**values, "depth": 3}) == replace(PRESETS[name], depth=3)
+
+
+@pytest.mark.parametrize("where", [(), ("moe",), ("vision",), ("text",)])
+def test_unknown_key_is_named(where: tuple[str, ...]) -> None:
+    values = EncoderConfig().to_dict()
+    inner = values
+    for name in where:
+        inner = inner[name]
+    inner["num_expert"] = 3
+    with pytest.raises(ValueError, match="num_expert"):
+        EncoderConfig.from_dict(values)
