@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from jsonargparse import Namespace
-
 from mm_mhmoe import __version__
 from mm_mhmoe.commands.parser import Parser, command_parser
 from mm_mhmoe.process import keep_large_buffers
@@ -60,39 +58,45 @@ def load(leaf: str) -> Callable[..., None]:
     return getattr(import_module(f"mm_mhmoe.commands.{module}"), function)
 
 
-def _main_parser(argv: Sequence[str]) -> Parser:
-    """The parser tree; only the branch that argv names gets its real options, so that --help stays fast."""
-    parser = Parser(prog="mm-mhmoe", version=f"mm-mhmoe {__version__}", description=DESCRIPTION)
-    _grow(parser, COMMANDS, "", [word for word in argv if not word.startswith("-")])
-    return parser
+def _find(argv: Sequence[str]) -> tuple[str, str] | None:
+    """The command that argv starts with, as (its words, its module:function); None if argv names none."""
+    node: Any = COMMANDS
+    for count, word in enumerate(argv, start=1):
+        if word not in node:
+            return None
+        node = node[word]
+        if isinstance(node, str):
+            return " ".join(argv[:count]), node
+        node = node[1]
+    return None
 
 
-def _grow(parser: Parser, tree: Tree, path: str, words: Sequence[str]) -> None:
+def _overview(tree: Tree = COMMANDS, path: str = "", description: str = DESCRIPTION) -> Parser:
+    """The commands without their options, for help and for errors in a command's name."""
+    parser = Parser(prog=f"mm-mhmoe {path}".strip(), version=__version__, description=description)
     subcommands = parser.add_subcommands(title="commands", metavar="COMMAND", dest="command")
     for name, node in tree.items():
         full = f"{path} {name}".strip()
-        named = bool(words) and words[0] == name
-        if isinstance(node, str):
-            child = command_parser(load(node), full, SUMMARIES[full]) if named else Parser()
-            subcommands.add_subcommand(name, child, help=SUMMARIES[full])
-        else:
-            text, subtree = node
-            child = Parser(prog=f"mm-mhmoe {full}", description=text)
-            subcommands.add_subcommand(name, child, help=text)  # jsonargparse wants the outer level first
-            _grow(child, subtree, full, words[1:] if named else ())
+        summary = SUMMARIES[full] if isinstance(node, str) else node[0]
+        subcommands.add_subcommand(name, Parser(prog=f"mm-mhmoe {full}"), help=summary)
+    return parser
 
 
 def run(argv: Sequence[str]) -> None:
     """Parses and calls. Raises what the command raises."""
-    parser = _main_parser(argv)
-    parsed: Namespace = parser.instantiate_classes(parser.parse_args(list(argv)))
-    node: Any = COMMANDS
-    while not isinstance(node, str):
-        node = node[parsed.command]
-        parsed = parsed[parsed.command]
-        node = node if isinstance(node, str) else node[1]
-    values = {k: v for k, v in vars(parsed).items() if k != "config"}
-    load(node)(**values)
+    found = _find(argv)
+    if found is None:
+        group = COMMANDS.get(argv[0]) if argv else None
+        if isinstance(group, tuple):
+            _overview(group[1], argv[0], group[0]).parse_args(list(argv[1:]))
+        else:
+            _overview().parse_args(list(argv))
+        raise AssertionError("without a command, parsing ends in help or an error")
+    # Each command has a parser of its own: jsonargparse cannot report an unknown key two levels down.
+    name, leaf = found
+    parser = command_parser(load(leaf), name, SUMMARIES[name])
+    parsed = parser.instantiate_classes(parser.parse_args(list(argv[len(name.split()) :])))
+    load(leaf)(**{key: value for key, value in vars(parsed).items() if key != "config"})
 
 
 def main() -> None:

@@ -30,9 +30,7 @@ def contact_sheet(paths: Sequence[Path], out_png: Path, n: int = 24, seed: int =
         raise ValueError(f"n={n} must be at least 1.")
     chosen = _choose(paths, n, seed)
     if not chosen:
-        raise ValueError(
-            f"shards={[str(path) for path in paths]} hold no pictures. Check them with `data stats`."
-        )
+        raise ValueError(f"shards={[str(path) for path in paths]} hold no pictures. Check them with `data stats`.")
     columns = min(6, len(chosen))
     rows = -(-len(chosen) // columns)
     height = _CELL + _TEXT_LINES * _LINE + 10

@@ -88,9 +88,7 @@ def write_shards(
     for sample in samples:
         for extension, data in sample.parts.items():
             if not isinstance(data, bytes):
-                raise ValueError(
-                    f"sample {sample.key!r}: {extension}={data!r} must be bytes. Encode it first."
-                )
+                raise ValueError(f"sample {sample.key!r}: {extension}={data!r} must be bytes. Encode it first.")
         batch.append(sample)
         if len(batch) == samples_per_shard:
             written.append(_write_one(batch, out_dir / f"{first_shard + len(written):05d}.tar"))
@@ -104,9 +102,7 @@ def _write_one(samples: list[Sample], path: Path) -> tuple[Path, int]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            writer = webdataset.TarWriter(
-                file, user="user", group="group", mode=0o644, mtime=0, encoder=False
-            )
+            writer = webdataset.TarWriter(file, user="user", group="group", mode=0o644, mtime=0, encoder=False)
             for sample in samples:
                 writer.write({"__key__": sample.key, **sample.parts})
             writer.close()
@@ -159,17 +155,13 @@ def split_name(name: str) -> tuple[str, str]:
 def _members(path: Path, max_member_bytes: int) -> Iterator[tuple[str, bytes]]:
     size = path.stat().st_size
     if size == 0 or size % BLOCK:
-        raise ShardError(
-            path, f"its size of {size} bytes is not a whole number of {BLOCK}-byte blocks: it was cut"
-        )
+        raise ShardError(path, f"its size of {size} bytes is not a whole number of {BLOCK}-byte blocks: it was cut")
     with path.open("rb") as file:
         while True:
             offset = file.tell()
             header = file.read(BLOCK)
             if len(header) < BLOCK:
-                raise ShardError(
-                    path, "it ends without the 1024 zero bytes that close a tar file: it was cut"
-                )
+                raise ShardError(path, "it ends without the 1024 zero bytes that close a tar file: it was cut")
             if not any(header):
                 _check_trailer(path, file.read(), offset)
                 return
@@ -178,9 +170,7 @@ def _members(path: Path, max_member_bytes: int) -> Iterator[tuple[str, bytes]]:
             if not member.isfile():
                 raise ShardError(path, f"member {member.name!r} is not a plain file")
             if member.size > max_member_bytes:
-                raise ShardError(
-                    path, f"member {member.name!r} has {member.size} bytes, more than {max_member_bytes}"
-                )
+                raise ShardError(path, f"member {member.name!r} has {member.size} bytes, more than {max_member_bytes}")
             padded = -(-member.size // BLOCK) * BLOCK
             if member.offset_data + padded > size:
                 raise ShardError(path, f"the data of member {member.name!r} is cut short")

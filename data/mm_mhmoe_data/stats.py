@@ -77,9 +77,7 @@ def shard_stats(paths: Sequence[Path], *, frequent: int = 15) -> ShardStats:
         samples=samples,
         bytes=size,
         mean_caption_words=sum(lengths) / len(lengths) if lengths else 0.0,
-        caption_percentiles={p: lengths[(len(lengths) - 1) * p // 100] for p in _PERCENTILES}
-        if lengths
-        else {},
+        caption_percentiles={p: lengths[(len(lengths) - 1) * p // 100] for p in _PERCENTILES} if lengths else {},
         image_sizes=dict(sizes.most_common(8)),
         frequent_words=dict(words.most_common(frequent)),
         distinct_captions=len(captions),

@@ -33,9 +33,9 @@ def stats(shards: str) -> None:
         shards: a directory, glob or brace range of .tar files, or demo:train.
     """
     from mm_mhmoe_data.shards import expand_shards
-    from mm_mhmoe_data.stats import print_stats, shard_stats
+    from mm_mhmoe_data.stats import shard_stats
 
-    print_stats(shard_stats(expand_shards(data_path(shards))))
+    Console().print(shard_stats(expand_shards(data_path(shards))).table())
 
 
 def preview(shards: str, out: Path, count: int = 24, seed: int = 0) -> None:

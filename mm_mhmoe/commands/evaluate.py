@@ -18,7 +18,7 @@ from mm_mhmoe.nn import Experts
 
 def evaluate_model(
     model: str,
-    tasks: list[str],
+    tasks: list[str] | str,
     output_path: Path,
     data_dir: Path | None = None,
     batch_size: int = 64,
@@ -30,16 +30,17 @@ def evaluate_model(
 
     Args:
         model: local-dir:PATH, a plain path, or hf-hub:OWNER/NAME.
-        tasks: names or .yaml files of tasks, e.g. [retrieval_openclipart]; a retrieval task needs a retrieval
-            model, a vqa task a VQA model.
+        tasks: names or .yaml files of tasks, separated by commas, e.g. retrieval_openclipart; a retrieval task needs
+            a retrieval model, a vqa task a VQA model.
         output_path: directory for the records.
-        data_dir: directory that the tasks' paths start from; without it, the shipped demo data.
+        data_dir: directory that the paths in the task's YAML start from; without it, the shipped demo data.
         batch_size: pairs at a time.
         limit: only the first so many pairs or questions, for a quick look.
         log_samples: also write what the model said for each sample.
         seed: of the run that made the model, for the record; without it, the one in the model's config.json.
     """
-    todo = [load_task(name) for name in tasks]
+    names = tasks.split(",") if isinstance(tasks, str) else tasks
+    todo = [load_task(name) for name in names]
     if not todo:
         raise ValueError(f"tasks is empty; known are {', '.join(list_tasks())}")
     directory = resolve(model)
@@ -63,7 +64,8 @@ def evaluate_model(
             seed=made_with if seed is None else seed,
         )
         path = write_evaluation(evaluation, output_path, log_samples=log_samples)
-        table = Table(title=f"{task.name}: {evaluation.record.samples:,} samples", title_justify="left", box=None)
+        console.print(f"[bold]{task.name}[/]: {evaluation.record.samples:,} samples", highlight=False)
+        table = Table(show_header=False, box=None)
         for name in task.metrics:
             if name in evaluation.record.metrics:
                 table.add_row(name, f"{100 * evaluation.record.metrics[name]:.1f} %")

@@ -11,7 +11,7 @@ from mm_mhmoe_data.vqa_data import answer_vocabulary, read_vqa
 from mm_mhmoe.commands.run_dir import finish_run, open_run, provenance
 from mm_mhmoe.commands.sources import data_path
 from mm_mhmoe.config import EncoderConfig
-from mm_mhmoe.models.checkpoints import load_encoder
+from mm_mhmoe.models.checkpoints import load_encoder, read_config
 from mm_mhmoe.models.tasks import RetrievalModel, VQAModel
 from mm_mhmoe.training.modules import RetrievalModule, VQAModule
 from mm_mhmoe.training.optim import OptimConfig
@@ -21,10 +21,10 @@ from mm_mhmoe.training.trainer import RunConfig, fit
 def retrieval(
     out: Path,
     tokenizer: Path,
-    encoder: EncoderConfig,
     optim: OptimConfig,
     steps: int,
     init: Path | None = None,
+    encoder: EncoderConfig | None = None,
     shards: str = "demo:train",
     batch_size: int = 256,
     embed_dim: int = 256,
@@ -36,10 +36,10 @@ def retrieval(
     Args:
         out: directory of the run; becomes the model directory.
         tokenizer: directory of the text tokenizer.
-        encoder: the encoder; must be that of init.
         optim: the optimiser.
         steps: training steps.
         init: model directory to take the encoder's weights from; without it the encoder starts from random weights.
+        encoder: the encoder; without it, that of init.
         shards: pairs to learn from: a directory, glob or brace range of .tar files, or demo:train.
         batch_size: pairs a step and process; the negatives come from them.
         embed_dim: width of the embeddings.
@@ -50,6 +50,7 @@ def retrieval(
     if not open_run(out, "finetune retrieval", arguments):
         print(f"finetune retrieval: {out} is finished")
         return
+    encoder = encoder or _encoder_of(init)
     words = Tokenizer.load(tokenizer)
     words.check(encoder.text)
     torch.manual_seed(run.seed)
@@ -80,10 +81,10 @@ def retrieval(
 def vqa(
     out: Path,
     tokenizer: Path,
-    encoder: EncoderConfig,
     optim: OptimConfig,
     steps: int,
     init: Path | None = None,
+    encoder: EncoderConfig | None = None,
     shards: str = "demo:train",
     questions: str = "demo:vqa/train_questions.json",
     annotations: str = "demo:vqa/train_annotations.json",
@@ -97,10 +98,10 @@ def vqa(
     Args:
         out: directory of the run; becomes the model directory.
         tokenizer: directory of the text tokenizer.
-        encoder: the encoder; must be that of init.
         optim: the optimiser.
         steps: training steps.
         init: model directory to take the encoder's weights from; without it the encoder starts from random weights.
+        encoder: the encoder; without it, that of init.
         shards: the pictures of the questions, or demo:train.
         questions: VQAv2 questions file.
         annotations: VQAv2 annotations file.
@@ -113,6 +114,7 @@ def vqa(
     if not open_run(out, "finetune vqa", arguments):
         print(f"finetune vqa: {out} is finished")
         return
+    encoder = encoder or _encoder_of(init)
     words = Tokenizer.load(tokenizer)
     words.check(encoder.text)
     examples = read_vqa(data_path(questions), data_path(annotations))
@@ -142,3 +144,12 @@ def vqa(
         provenance("finetune vqa", arguments, wall_seconds=time.monotonic() - started),
         files={TOKENIZER_FILE: words.path},
     )
+
+
+def _encoder_of(init: Path | None) -> EncoderConfig:
+    if init is None:
+        raise ValueError("neither init nor encoder is given; name a pretrained model (--init) or describe an encoder")
+    config = read_config(init)
+    if "encoder" not in config:
+        raise ValueError(f"init={init} is a {config.get('kind')} model and has no encoder to start from")
+    return EncoderConfig.from_dict(config["encoder"])

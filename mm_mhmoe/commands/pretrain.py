@@ -35,6 +35,7 @@ def pretrain(
     pair_image_mask: float = 0.4,
     pair_text_mask: float = 0.5,
     min_scale: float = 0.5,
+    cls_loss: bool = False,
     loss_weights: dict[str, float] | None = None,
     run: RunConfig = RunConfig(),  # noqa: B008  (frozen)
 ) -> None:
@@ -57,6 +58,7 @@ def pretrain(
         pair_image_mask: share of the patches that are hidden in pairs.
         pair_text_mask: share of the tokens that are hidden in pairs.
         min_scale: smallest part of a picture's area that a random crop keeps.
+        cls_loss: also predict what is hidden from the row's [CLS] alone, so that pretraining trains it (not BEiT-3).
         loss_weights: of the losses images, texts, pairs_image, pairs_text; 1 where absent (BEiT-3 published none).
         run: seed, precision, devices, checkpoints, logs.
     """
@@ -94,7 +96,7 @@ def pretrain(
         min_scale=min_scale,
         val_shards=data_path(val_shards) if val_shards else None,
     )
-    module = PretrainModule(model, codes, optim, steps=steps, loss_weights=loss_weights)
+    module = PretrainModule(model, codes, optim, steps=steps, loss_weights=loss_weights, from_cls=cls_loss)
     trainer = fit(module, data, title="pretrain", steps=steps, out=out, run=run, optim=optim)
     if val_shards is not None:
         trainer.validate(module, data, verbose=False)

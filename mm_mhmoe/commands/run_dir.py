@@ -61,16 +61,29 @@ def open_run(out: Path, command: str, arguments: dict[str, Any]) -> bool:
             raise ValueError(f"{record} is no record of a run; delete {out} or choose another --out")
         if found.get("command") != command:
             raise ValueError(f"out={out} holds a run of `{found.get('command')}`; choose another --out for `{command}`")
-        if found["arguments"] != wanted["arguments"]:
+        there, now = _results_of(found["arguments"]), _results_of(wanted["arguments"])
+        if there != now and _begun(out):
             raise ValueError(
-                f"out={out} holds a run with other settings ({_differing(found['arguments'], wanted['arguments'])}); "
+                f"out={out} holds a run with other settings ({_differing(there, now)}); "
                 "choose another --out, or delete it to start over"
             )
-        return not (out / CONFIG).is_file()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if (out / CONFIG).is_file():
+            return False
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"out={out} is not empty and holds no run of mm-mhmoe; choose another --out")
     write_atomically(record, (json.dumps(wanted, indent=2) + "\n").encode())
     return True
+
+
+def _begun(out: Path) -> bool:
+    """Whether the run came as far as its first checkpoint; one that was refused before leaves the directory free."""
+    return (out / CONFIG).is_file() or (out / "checkpoints").is_dir()
+
+
+def _results_of(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments without those that change how a run is carried out but not what comes out of it."""
+    how = ("checkpoint_every", "log_every", "workers", "threads")
+    return {**arguments, "run": {k: v for k, v in arguments.get("run", {}).items() if k not in how}}
 
 
 def _differing(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> str:

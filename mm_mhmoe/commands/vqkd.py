@@ -16,7 +16,7 @@ from mm_mhmoe.training.trainer import RunConfig, fit
 
 def vqkd(
     out: Path,
-    tokenizer: VisualTokenizerConfig,
+    visual_tokenizer: VisualTokenizerConfig,
     optim: OptimConfig,
     steps: int,
     shards: str = "demo:train",
@@ -28,7 +28,7 @@ def vqkd(
 
     Args:
         out: directory of the run; becomes the model directory.
-        tokenizer: the visual tokenizer.
+        visual_tokenizer: the model.
         optim: the optimiser.
         steps: training steps.
         shards: pictures to learn from: a directory, glob or brace range of .tar files, or demo:train.
@@ -41,10 +41,10 @@ def vqkd(
         print(f"vqkd: {out} is finished")
         return
     torch.manual_seed(run.seed)
-    model = VisualTokenizer(tokenizer)
+    model = VisualTokenizer(visual_tokenizer)
     data = PictureDataModule(
         data_path(shards),
-        tokenizer.vision,
+        visual_tokenizer.vision,
         batch_size=batch_size,
         num_steps=steps * run.accumulate,
         seed=run.seed,

@@ -52,13 +52,15 @@ class AnswerHead(nn.Module):
     def __init__(self, dim: int, num_answers: int, *, norm_eps: float = 1e-5) -> None:
         super().__init__()
         self.pool = nn.Sequential(nn.LayerNorm(dim, eps=norm_eps), nn.Linear(dim, dim), nn.Tanh())
-        self.classify = nn.Sequential(
-            nn.Linear(dim, 2 * dim), nn.LayerNorm(2 * dim, eps=norm_eps), nn.GELU(), nn.Linear(2 * dim, num_answers)
-        )
+        answer = nn.Linear(2 * dim, num_answers)
+        self.classify = nn.Sequential(nn.Linear(dim, 2 * dim), nn.LayerNorm(2 * dim, eps=norm_eps), nn.GELU(), answer)
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.trunc_normal_(layer.weight, std=0.02)
                 nn.init.zeros_(layer.bias)
+        # Each answer starts as likely as one of num_answers: from one half, the first steps would only learn that most
+        # answers are wrong (the prior of focal loss, arXiv 1708.02002).
+        nn.init.constant_(answer.bias, -math.log(max(1, num_answers - 1)))
 
     def forward(self, cls_BD: Tensor) -> Tensor:
         return self.classify(self.pool(cls_BD))

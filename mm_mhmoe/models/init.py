@@ -23,8 +23,6 @@ def initialize(model: nn.Module, *, depth: int, sub_ln: bool) -> None:
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.Embedding):
-            nn.init.trunc_normal_(module.weight, std=0.02)
         elif isinstance(module, Experts):
             for matrix_EIO in (module.w1_EdF, module.w2_EFd):
                 for matrix in matrix_EIO:

@@ -37,6 +37,10 @@ class TaskModel(nn.Module):
 class PretrainModel(TaskModel):
     """The encoder with a head over visual codes and a head over text pieces.
 
+    `from_cls` turns a [CLS] state and the position of a hidden patch or word into a state for the same heads. What a
+    [CLS] has to tell about all hidden positions is a summary of its row; without such a task nothing in masked
+    pretraining would train it (BEiT-v2's patch aggregation, arXiv 2208.06366, has the same aim and uses extra blocks).
+
     Args:
         num_codes: vocabulary of the visual tokenizer.
     """
@@ -46,6 +50,12 @@ class PretrainModel(TaskModel):
         self.num_codes = num_codes
         self.image_head = MaskedHead(config.dim, num_codes)
         self.text_head = MaskedHead(config.dim, config.text.vocab_size)
+        self.from_cls = nn.Sequential(
+            nn.Linear(config.dim, 2 * config.dim),
+            nn.GELU(),
+            nn.Linear(2 * config.dim, config.dim),
+            nn.LayerNorm(config.dim, eps=config.norm_eps),
+        )
 
 
 class RetrievalModel(TaskModel):

@@ -48,7 +48,7 @@ class VectorQuantizer(nn.Module):
         return self.revive_below / len(self.codebook_KC)
 
     def assign(self, vectors_NC: Tensor) -> Tensor:
-        """The code of the largest cosine for each vector, in fp32 whatever the autocast (bf16 has ties): (N, C) -> (N,)."""
+        """The code of the largest cosine for each vector, in fp32 whatever the autocast: (N, C) -> (N,)."""
         with torch.autocast(vectors_NC.device.type, enabled=False):
             return (vectors_NC.float() @ self.codebook_KC.t()).argmax(dim=1)
 

@@ -48,11 +48,13 @@ class VisualTokenizerConfig:
 
     def __post_init__(self) -> None:
         if self.dim % self.num_heads:
-            raise ValueError(f"tokenizer.dim={self.dim} is not a multiple of tokenizer.num_heads={self.num_heads}")
+            raise ValueError(
+                f"visual_tokenizer.dim={self.dim} is not a multiple of num_heads={self.num_heads}; change one"
+            )
         if min(self.encoder_depth, self.decoder_depth) < 1 or self.num_codes < 2:
             raise ValueError(
-                f"tokenizer: encoder_depth={self.encoder_depth} and decoder_depth={self.decoder_depth} must be 1 or "
-                f"more, and num_codes={self.num_codes} 2 or more"
+                f"visual_tokenizer: encoder_depth={self.encoder_depth}, decoder_depth={self.decoder_depth} must be 1 "
+                f"or more, and num_codes={self.num_codes} 2 or more"
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -9,6 +9,10 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+# Of the size of a patch's embedding and of what a block adds: with the usual 0.02, the first block's output would drown
+# which token it was.
+TOKEN_STD, POSITION_STD = 1.0, 0.3
+
 
 def patchify(pixels_BCHW: Tensor, patch_size: int) -> Tensor:
     """Pictures as rows of patches, row-major, channels first inside a patch: (B, C, H, W) -> (B, N, P)."""
@@ -51,8 +55,9 @@ class ImageEmbedding(nn.Module):
         self.cls_token_D = nn.Parameter(torch.empty(dim))
         self.mask_token_D = nn.Parameter(torch.empty(dim))
         self.positions_ND = nn.Parameter(torch.empty(1 + num_patches, dim))
-        for parameter in (self.cls_token_D, self.mask_token_D, self.positions_ND):
-            nn.init.trunc_normal_(parameter, std=0.02)
+        nn.init.trunc_normal_(self.cls_token_D, std=TOKEN_STD)
+        nn.init.trunc_normal_(self.mask_token_D, std=TOKEN_STD)
+        nn.init.trunc_normal_(self.positions_ND, std=POSITION_STD)
 
     def forward(self, pixels_BCHW: Tensor, masked_BN: Tensor | None = None) -> Tensor:
         """(B, C, H, W) -> (B, 1 + N, D). Raises ValueError for another number of patches or shape of the mask."""
@@ -76,8 +81,8 @@ class TextEmbedding(nn.Module):
         self.mask_id = mask_id
         self.tokens = nn.Embedding(vocab_size, dim)
         self.positions_LD = nn.Parameter(torch.empty(max_length, dim))
-        nn.init.trunc_normal_(self.tokens.weight, std=0.02)
-        nn.init.trunc_normal_(self.positions_LD, std=0.02)
+        nn.init.trunc_normal_(self.tokens.weight, std=TOKEN_STD)
+        nn.init.trunc_normal_(self.positions_LD, std=POSITION_STD)
 
     def forward(self, ids_BL: Tensor, masked_BL: Tensor | None = None) -> Tensor:
         """(B, L) -> (B, L, D). Raises ValueError for texts longer than the position table."""

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from mm_mhmoe.batch import ImageTextBatch, PretrainBatch
+from mm_mhmoe.batch import Images, PretrainBatch, Texts
 from mm_mhmoe.models.encoder import EncoderOutput, StreamStates
 from mm_mhmoe.models.tasks import PretrainModel
 
@@ -42,41 +42,68 @@ def masked_cross_entropy(
 
 
 def masked_losses(
-    model: PretrainModel, codes_of: Callable[[Tensor], Tensor], batch: PretrainBatch
+    model: PretrainModel, codes_of: Callable[[Tensor], Tensor], batch: PretrainBatch, *, from_cls: bool = False
 ) -> tuple[dict[str, MaskedLoss], EncoderOutput]:
     """One encoder pass over the streams of a step, and the loss of each of their targets.
 
     Args:
         codes_of: the frozen visual tokenizer, pictures to codes (B, N).
+        from_cls: also predict the hidden positions from the row's [CLS] alone.
 
     Returns:
-        Losses by name (`images`, `texts`, `pairs_image`, `pairs_text`; those of absent streams are absent), and the
-        encoder's output, for the balance losses.
+        Losses by name (`images`, `texts`, `pairs_image`, `pairs_text`, and with from_cls each with `_cls` behind it;
+        those of absent streams are absent), and the encoder's output, for the balance losses.
     """
     present = [(name, stream) for name in STREAMS if (stream := getattr(batch, name)) is not None]
     output = model.encoder(*(stream for _, stream in present))
     losses: dict[str, MaskedLoss] = {}
     for (name, stream), states in zip(present, output.streams, strict=True):
         pair = stream.images is not None and stream.texts is not None
+        parts: dict[str, _Part] = {}
         if stream.images is not None:
-            losses[f"{name}_image" if pair else name] = _image_loss(model, codes_of, stream, states)
+            parts[f"{name}_image" if pair else name] = _image_part(model, codes_of, stream.images, states)
         if stream.texts is not None:
-            losses[f"{name}_text" if pair else name] = _text_loss(model, stream, states)
+            parts[f"{name}_text" if pair else name] = _text_part(model, stream.texts, states)
+        cls_BD = _cls(states)
+        for key, part in parts.items():
+            losses[key] = masked_cross_entropy(part.states_BLD, part.masked_BL, part.targets_BL, part.head)
+            if from_cls:
+                guess_BLD = cls_BD.unsqueeze(1) + part.positions_LD[: part.masked_BL.shape[1]]
+                head = nn.Sequential(model.from_cls, part.head)
+                losses[f"{key}_cls"] = masked_cross_entropy(guess_BLD, part.masked_BL, part.targets_BL, head)
     return losses, output
 
 
-def _image_loss(
-    model: PretrainModel, codes_of: Callable[[Tensor], Tensor], stream: ImageTextBatch, states: StreamStates
-) -> MaskedLoss:
-    assert stream.images is not None and states.image_BND is not None
-    if stream.images.masked_BN is None:
+class _Part(NamedTuple):
+    """What is hidden in one modality of a stream, and where the encoder's states of it are."""
+
+    states_BLD: Tensor
+    positions_LD: Tensor
+    masked_BL: Tensor
+    targets_BL: Tensor
+    head: nn.Module
+
+
+def _cls(states: StreamStates) -> Tensor:
+    """[CLS] of the row: the picture's where there is one, else the text's begin token."""
+    row_BLD = states.image_BND if states.image_BND is not None else states.text_BLD
+    assert row_BLD is not None
+    return row_BLD[:, 0]
+
+
+def _image_part(
+    model: PretrainModel, codes_of: Callable[[Tensor], Tensor], images: Images, states: StreamStates
+) -> _Part:
+    assert states.image_BND is not None
+    if images.masked_BN is None:
         raise ValueError("masked pretraining: a picture stream without patch masks; the data module must make them")
-    codes_BN = codes_of(stream.images.pixels_BCHW)
-    return masked_cross_entropy(states.image_BND[:, 1:], stream.images.masked_BN, codes_BN, model.image_head)
+    codes_BN = codes_of(images.pixels_BCHW)
+    positions_ND = model.encoder.image.positions_ND[1:]
+    return _Part(states.image_BND[:, 1:], positions_ND, images.masked_BN, codes_BN, model.image_head)
 
 
-def _text_loss(model: PretrainModel, stream: ImageTextBatch, states: StreamStates) -> MaskedLoss:
-    assert stream.texts is not None and states.text_BLD is not None
-    if stream.texts.masked_BL is None:
+def _text_part(model: PretrainModel, texts: Texts, states: StreamStates) -> _Part:
+    assert states.text_BLD is not None
+    if texts.masked_BL is None:
         raise ValueError("masked pretraining: a text stream without token masks; the data module must make them")
-    return masked_cross_entropy(states.text_BLD, stream.texts.masked_BL, stream.texts.ids_BL, model.text_head)
+    return _Part(states.text_BLD, model.encoder.text.positions_LD, texts.masked_BL, texts.ids_BL, model.text_head)

@@ -98,6 +98,7 @@ class PretrainModule(RunModule):
 
     Args:
         loss_weights: weight of each masked loss by name (BEiT-3 published none; 1 where absent).
+        from_cls: also predict hidden positions from [CLS] alone.
     """
 
     model: PretrainModel
@@ -110,11 +111,13 @@ class PretrainModule(RunModule):
         *,
         steps: int,
         loss_weights: dict[str, float] | None = None,
+        from_cls: bool = False,
     ) -> None:
         super().__init__(optim, steps=steps, depth=model.config.depth)
         self.model = model
         self.visual_tokenizer = visual_tokenizer.eval().requires_grad_(False)
         self.loss_weights = loss_weights or {}
+        self.from_cls = from_cls
 
     def on_train_start(self) -> None:
         self.visual_tokenizer.eval()
@@ -123,15 +126,16 @@ class PretrainModule(RunModule):
         return torch.stack([self.loss_weights.get(name, 1.0) * part.loss for name, part in losses.items()]).sum()
 
     def training_step(self, batch: PretrainBatch, batch_idx: int) -> Tensor:
-        losses, output = masked_losses(self.model, self.visual_tokenizer.codes, batch)
+        losses, output = masked_losses(self.model, self.visual_tokenizer.codes, batch, from_cls=self.from_cls)
         auxiliary = auxiliary_losses(output.routing)
         total = self._total(losses) + weighted_auxiliary(auxiliary, self.model.config.moe)
         values = {"loss": total, **{n: part.loss for n, part in losses.items()}, **auxiliary, **sparse_metrics(output)}
-        self.log_step(values, shown=(*losses, "expert_load"), tokens=len(output.valid_T))
+        shown = tuple(name for name in losses if not name.endswith("_cls"))
+        self.log_step(values, shown=(*shown, "expert_load"), tokens=len(output.valid_T))
         return total
 
     def validation_step(self, batch: PretrainBatch, batch_idx: int) -> None:
-        losses, _ = masked_losses(self.model, self.visual_tokenizer.codes, batch)
+        losses, _ = masked_losses(self.model, self.visual_tokenizer.codes, batch, from_cls=self.from_cls)
         for name, part in losses.items():
             if part.positions:
                 rows = {"batch_size": part.positions, "on_step": False, "on_epoch": True, "sync_dist": True}

@@ -114,7 +114,7 @@ def fit(
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        limit_val_batches=1.0,
+        check_val_every_n_epoch=2,  # a run is one epoch: the command validates when it is over
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         default_root_dir=out,
@@ -153,6 +153,9 @@ def quiet() -> None:
         r".*srun.*",
         r".*litlogger.*",
         r".*module\(s\) in eval mode.*",  # the frozen visual tokenizer
+        r".*smaller than the logging interval.*",
+        r".*Total length of .* is zero.*",
+        r".*find_unused_parameters=True.*",
         r".*dataloader is not resumable.*",  # it is: the data module keeps the step
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -15,9 +15,7 @@ def test_texts_are_padded_to_a_multiple_of_8() -> None:
     assert texts.masked_BL.int().tolist() == [[0, 1, 0, 0, 0, 0, 0, 0], [0, 1, 1, 0, 0, 0, 0, 0]]
 
 
-@pytest.mark.parametrize(
-    ("longest", "max_length", "padded"), [(8, 24, 8), (9, 24, 16), (17, 20, 20), (20, 20, 20)]
-)
+@pytest.mark.parametrize(("longest", "max_length", "padded"), [(8, 24, 8), (9, 24, 16), (17, 20, 20), (20, 20, 20)])
 def test_padding_never_exceeds_the_table_of_positions(longest: int, max_length: int, padded: int) -> None:
     assert collate_texts([[0, 2], [7] * longest], 1, max_length).ids_BL.shape == (2, padded)
 

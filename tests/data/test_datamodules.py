@@ -194,9 +194,7 @@ def test_a_sample_has_new_masks_and_crops_in_another_epoch(make_pretrain: Make) 
     assert not any(torch.equal(pixels[0][first[k]], pixels[1][second[k]]) for k in first)
 
 
-def test_pretrain_batches_have_the_shares_that_were_asked_for(
-    make_pretrain: Make, vision: VisionConfig
-) -> None:
+def test_pretrain_batches_have_the_shares_that_were_asked_for(make_pretrain: Make, vision: VisionConfig) -> None:
     for batch in _batches(make_pretrain()):
         assert isinstance(batch, PretrainBatch)
         images, texts, pairs = batch.images, batch.texts, batch.pairs
@@ -264,17 +262,13 @@ def test_retrieval_pairs_are_whole_and_belong_together(
 def test_pictures_come_alone(shards: Path, vision: VisionConfig) -> None:
     for batch in _batches(PictureDataModule(shards, vision, batch_size=4, num_steps=2)):
         assert batch.texts is None and batch.images.masked_BN is None
-        assert (
-            batch.images.pixels_BCHW.shape == (4, 3, 32, 32) and batch.images.pixels_BCHW.dtype == torch.uint8
-        )
+        assert batch.images.pixels_BCHW.shape == (4, 3, 32, 32) and batch.images.pixels_BCHW.dtype == torch.uint8
 
 
 def test_vqa_rows_belong_together(
     shards: Path, examples: list[VQAExample], tokenizer: Tokenizer, vision: VisionConfig, text: TextConfig
 ) -> None:
-    data = VQADataModule(
-        shards, examples, ["blue", "red"], tokenizer, vision, text, batch_size=6, num_steps=5
-    )
+    data = VQADataModule(shards, examples, ["blue", "red"], tokenizer, vision, text, batch_size=6, num_steps=5)
     batches = _batches(data)
     assert sorted(q for b in batches for q in b.question_ids) == [e.question_id for e in examples]
     for batch in batches:

@@ -93,10 +93,7 @@ def test_questions_are_in_the_vqa_format(split: str, entries: dict[str, list[Ent
     for question, annotation in zip(questions, annotations, strict=True):
         assert question["image_id"] == annotation["image_id"] and question["image_id"] in images
         answers = [answer["answer"] for answer in annotation["answers"]]
-        assert (
-            len(answers) == 10
-            and annotation["multiple_choice_answer"] == Counter(answers).most_common(1)[0][0]
-        )
+        assert len(answers) == 10 and annotation["multiple_choice_answer"] == Counter(answers).most_common(1)[0][0]
         assert [answer["answer_id"] for answer in annotation["answers"]] == list(range(1, 11))
         yes_no = annotation["multiple_choice_answer"] in ("yes", "no")
         assert annotation["answer_type"] == ("yes/no" if yes_no else "other")

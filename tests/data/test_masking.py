@@ -22,16 +22,12 @@ def test_block_mask_hides_exactly_the_asked_share(grid: int, ratio: float, seed:
 def _like_neighbour(mask_N: torch.Tensor, grid: int) -> float:
     """Share of the pairs of side-by-side patches of which both or none is hidden."""
     mask = mask_N.view(grid, grid)
-    return float(
-        torch.cat([(mask[1:] == mask[:-1]).flatten(), (mask[:, 1:] == mask[:, :-1]).flatten()]).float().mean()
-    )
+    return float(torch.cat([(mask[1:] == mask[:-1]).flatten(), (mask[:, 1:] == mask[:, :-1]).flatten()]).float().mean())
 
 
 def test_block_mask_is_block_wise() -> None:
     # Independent patches agree with a neighbour in .4^2 + .6^2 = 52% of the cases; rectangles do far more.
-    agreement = np.mean(
-        [_like_neighbour(block_mask(14, 0.4, np.random.default_rng(s)), 14) for s in range(100)]
-    )
+    agreement = np.mean([_like_neighbour(block_mask(14, 0.4, np.random.default_rng(s)), 14) for s in range(100)])
     assert agreement > 0.75
 
 

@@ -56,9 +56,7 @@ def test_a_list_a_glob_and_a_directory_are_the_same(shards: Path) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_workers_read_the_same(shards: Path, workers: int) -> None:
     dataset = ShardDataset(shards)
-    expected = [
-        _Sums(dataset)[i] for i in range(len(dataset))
-    ]  # opens the shards before the workers are forked
+    expected = [_Sums(dataset)[i] for i in range(len(dataset))]  # opens the shards before the workers are forked
     loader = DataLoader(_Sums(dataset), batch_size=None, shuffle=False, num_workers=workers)
     assert [(caption, int(total)) for caption, total in loader] == expected
 
@@ -117,9 +115,7 @@ def _bomb() -> bytes:
     return out.getvalue()
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"no picture", _gif(), _bomb()], ids=["empty", "text", "gif", "bomb"]
-)
+@pytest.mark.parametrize("content", [b"", b"no picture", _gif(), _bomb()], ids=["empty", "text", "gif", "bomb"])
 def test_a_bad_picture_names_shard_and_sample(write_shard: Write, content: bytes) -> None:
     dataset = ShardDataset(write_shard(png=content, txt=b"x"))
     with pytest.raises(ValueError, match=r"00000\.tar.*000000007"):
@@ -144,19 +140,14 @@ def test_metadata_is_the_json(shards: Path) -> None:
     assert ShardDataset(shards).metadata(5) == {"number": 5}
 
 
-def test_a_sample_without_json_has_no_metadata(
-    write_shard: Write, make_picture: Callable[..., bytes]
-) -> None:
+def test_a_sample_without_json_has_no_metadata(write_shard: Write, make_picture: Callable[..., bytes]) -> None:
     assert ShardDataset(write_shard(png=make_picture(0), txt=b"x")).metadata(0) == {}
 
 
 def test_the_pixels_stay_on_disk(tmp_path: Path, make_picture: Callable[..., bytes]) -> None:
     # A set is sent to every data worker and may be far larger than memory.
     write_shards(
-        [
-            Sample(key=f"{i:09d}", parts={"png": make_picture(i, size=(200, 200)), "txt": b"x"})
-            for i in range(10)
-        ],
+        [Sample(key=f"{i:09d}", parts={"png": make_picture(i, size=(200, 200)), "txt": b"x"}) for i in range(10)],
         tmp_path,
         0,
         10,

@@ -19,9 +19,7 @@ FOODS = ["apple", "pear", "plum", "bread", "cheese", "soup", "cake", "pie"]
 TOOLS = ["hammer", "saw", "drill", "wrench", "rake", "spade", "axe", "file"]
 
 
-def _add(
-    base: Path, name: str, title: str, seed: int, licence: str = "PublicDomain", colour: str = ""
-) -> None:
+def _add(base: Path, name: str, title: str, seed: int, licence: str = "PublicDomain", colour: str = "") -> None:
     rng = np.random.default_rng(seed)
     image = Image.new("RGBA", (150, 120), (255, 255, 255, 0))
     draw = ImageDraw.Draw(image)
@@ -77,9 +75,7 @@ def _build(root: Path, out: Path, **changes: object) -> dict[str, object]:
 
 
 def _bytes(folder: Path) -> dict[str, bytes]:
-    return {
-        p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
-    }
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 @pytest.fixture(scope="module")

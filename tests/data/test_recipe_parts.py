@@ -103,9 +103,7 @@ def test_captions(path: str, title: str, caption: str) -> None:
 
 def test_a_title_that_is_the_author_falls_back_to_the_folder() -> None:
     author = SvgMetadata(title="Mirjam Meijer", creator="Mirjam Meijer")
-    made = make_caption(
-        PurePosixPath("plants/flowers/mirjam_meijer_mirjam_mei_01.png"), author, GLOSSARY, FOLDERS, {}
-    )
+    made = make_caption(PurePosixPath("plants/flowers/mirjam_meijer_mirjam_mei_01.png"), author, GLOSSARY, FOLDERS, {})
     assert made.text == "flower"
     with pytest.raises(CaptionRejected, match="no usable text"):
         make_caption(PurePosixPath("unsorted/mirjam_meijer_01.png"), author, GLOSSARY, FOLDERS, {})
@@ -113,9 +111,7 @@ def test_a_title_that_is_the_author_falls_back_to_the_folder() -> None:
 
 def test_series_ignores_numbers_and_colours() -> None:
     first, second = (
-        make_caption(
-            PurePosixPath(f"tools/{stem}.png"), SvgMetadata(title="folder"), GLOSSARY, FOLDERS, {}
-        ).series
+        make_caption(PurePosixPath(f"tools/{stem}.png"), SvgMetadata(title="folder"), GLOSSARY, FOLDERS, {}).series
         for stem in ("folder_red_01", "folder_blue_02")
     )
     assert first == second == "tools/folder"
@@ -197,9 +193,7 @@ def test_clusters_join_twins_captions_titles_and_series() -> None:
         _item("f", "bull", "s"),  # the same series
         _item("g", "hen"),
     ]
-    clusters = cluster_items(
-        items, _prints(_jpeg(1), _jpeg(1, quality=50), *(_jpeg(seed) for seed in range(3, 8)))
-    )
+    clusters = cluster_items(items, _prints(_jpeg(1), _jpeg(1, quality=50), *(_jpeg(seed) for seed in range(3, 8))))
     roots = clusters.cluster
     assert roots[0] == roots[1] and roots[2] == roots[3] and roots[4] == roots[5]
     assert len(set(roots)) == 4
@@ -220,9 +214,7 @@ def test_title_keys() -> None:
 
 
 def _entry(key: str, caption: str, jpeg: bytes, cluster: int, series: str) -> Entry:
-    return Entry(
-        key=key, caption=caption, title=caption, cluster=cluster, series=series, print=fingerprint(jpeg)
-    )
+    return Entry(key=key, caption=caption, title=caption, cluster=cluster, series=series, print=fingerprint(jpeg))
 
 
 def test_the_leak_check_finds_every_kind_of_twin() -> None:
@@ -238,9 +230,7 @@ def test_the_leak_check_finds_every_kind_of_twin() -> None:
         "share the key": _entry("2", "hen", _jpeg(3), 3, "c"),
     }
     for what, entry in planted.items():
-        assert any(what in leak for leak in find_leaks({"train": train, "val": [clean], "test": [entry]})), (
-            what
-        )
+        assert any(what in leak for leak in find_leaks({"train": train, "val": [clean], "test": [entry]})), what
     twice = [clean, _entry("4", "hen", _jpeg(4), 4, "d")]
     assert find_leaks({"train": train, "test": twice}) == ["test holds the caption 'hen' more than once"]
 

@@ -19,9 +19,7 @@ def test_epochs_and_seeds_differ() -> None:
 
 
 @given(n=st.integers(1, 60), per_rank=st.integers(1, 9), world=st.integers(1, 4), start=st.integers(0, 20))
-def test_ranks_together_take_the_epochs_one_after_another(
-    n: int, per_rank: int, world: int, start: int
-) -> None:
+def test_ranks_together_take_the_epochs_one_after_another(n: int, per_rank: int, world: int, start: int) -> None:
     size, steps = per_rank * world, range(start, start + 5)
     ranks = [StepOrder(n, size, seed=7, rank=rank, world_size=world) for rank in range(world)]
     parts = [[order(step) for step in steps] for order in ranks]

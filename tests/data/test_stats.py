@@ -20,8 +20,7 @@ def _jpeg(width: int, height: int) -> bytes:
 def test_numbers_of_two_shards(tmp_path: Path) -> None:
     captions = ["a red bird", "a bird", "bird", "bird"]
     samples = [
-        Sample(key=f"{i}", parts={"jpg": _jpeg(8 + i % 2, 8), "txt": text.encode()})
-        for i, text in enumerate(captions)
+        Sample(key=f"{i}", parts={"jpg": _jpeg(8 + i % 2, 8), "txt": text.encode()}) for i, text in enumerate(captions)
     ]
     paths = [path for path, _ in write_shards(samples, tmp_path, 0, 2)]
     stats = shard_stats(paths)

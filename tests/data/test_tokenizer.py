@@ -70,9 +70,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
 
 def test_check_says_both_values(tokenizer: Tokenizer, text: TextConfig) -> None:
     tokenizer.check(replace(text, vocab_size=len(tokenizer)))
-    with pytest.raises(
-        ValueError, match=rf"text.vocab_size={len(tokenizer) - 1}, tokenizer {len(tokenizer)} pieces"
-    ):
+    with pytest.raises(ValueError, match=rf"text.vocab_size={len(tokenizer) - 1}, tokenizer {len(tokenizer)} pieces"):
         tokenizer.check(replace(text, vocab_size=len(tokenizer) - 1))
     with pytest.raises(ValueError, match=r"text.mask_id=9, tokenizer 4"):
         tokenizer.check(replace(text, mask_id=9))

@@ -10,9 +10,7 @@ from mm_mhmoe_data.transforms import EvalTransform, TrainTransform
 
 
 def _picture(height: int, width: int) -> torch.Tensor:
-    return torch.randint(
-        0, 256, (3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
+    return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 @settings(max_examples=60, deadline=None)
@@ -36,9 +34,7 @@ def test_min_scale_bounds_the_crop(monkeypatch: pytest.MonkeyPatch) -> None:
 
     areas = []
 
-    def record(
-        picture: torch.Tensor, top: int, left: int, height: int, width: int, size: list[int], **_: bool
-    ):
+    def record(picture: torch.Tensor, top: int, left: int, height: int, width: int, size: list[int], **_: bool):
         assert top + height <= 100 and left + width <= 100
         areas.append(height * width)
         return torch.zeros(3, *size, dtype=torch.uint8)

@@ -8,9 +8,7 @@ import pytest
 from mm_mhmoe_data.vqa_data import VQAExample, answer_vocabulary, read_questions, read_vqa, soft_targets
 
 
-def _write(
-    directory: Path, questions: list[dict[str, Any]], annotations: list[dict[str, Any]]
-) -> tuple[Path, Path]:
+def _write(directory: Path, questions: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> tuple[Path, Path]:
     first, second = directory / "q.json", directory / "a.json"
     first.write_text(json.dumps({"questions": questions}))
     second.write_text(json.dumps({"annotations": annotations}))
@@ -28,9 +26,7 @@ def _annotation(number: int, answers: list[str]) -> dict[str, Any]:
         "question_type": "what is",
         "answer_type": "other",
         "multiple_choice_answer": answers[0],
-        "answers": [
-            {"answer": a, "answer_confidence": "yes", "answer_id": i} for i, a in enumerate(answers, 1)
-        ],
+        "answers": [{"answer": a, "answer_confidence": "yes", "answer_id": i} for i, a in enumerate(answers, 1)],
     }
 
 
@@ -47,9 +43,7 @@ def _example(top: str, answers: tuple[str, ...] = ()) -> VQAExample:
 
 
 def test_the_files_are_joined_by_question(tmp_path: Path) -> None:
-    paths = _write(
-        tmp_path, [_question(2), _question(1)], [_annotation(1, ["a", "b"]), _annotation(2, ["c"])]
-    )
+    paths = _write(tmp_path, [_question(2), _question(1)], [_annotation(1, ["a", "b"]), _annotation(2, ["c"])])
     examples = read_vqa(*paths)
     assert [e.question_id for e in examples] == [2, 1]
     assert examples[1].answers == ("a", "b") and examples[1].top_answer == "a"
@@ -68,9 +62,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_questions(tmp_path / "nothing.json")
 
 
-@pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"questions": 3}', '{"questions": [{"question_id": 1}]}']
-)
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"questions": 3}', '{"questions": [{"question_id": 1}]}'])
 def test_another_format_is_one_clear_error(tmp_path: Path, content: str) -> None:
     (tmp_path / "q.json").write_text(content)
     with pytest.raises(ValueError, match=r"q\.json is not a VQAv2 questions file"):

@@ -20,8 +20,8 @@ def test_whole_rows_are_dropped_or_scaled() -> None:
     seen = set()
     for _ in range(50):
         rows = [row for part in drop(torch.ones(22, 3), SEGMENTS).split([12, 10]) for row in part.flatten().tolist()]
-        kept = [rows[12 * n : 12 * (n + 1)] for n in range(3)] + [rows[36 + 15 * n : 36 + 15 * (n + 1)] for n in range(2)]
-        for row in kept:
+        first, second = rows[:36], rows[36:]  # 3 rows of 4 tokens, 2 rows of 5 tokens, 3 values a token
+        for row in [first[n : n + 12] for n in (0, 12, 24)] + [second[n : n + 15] for n in (0, 15)]:
             assert len(set(row)) == 1
             seen.add(round(row[0], 6))
     assert seen == {0.0, round(1 / 0.75, 6)}

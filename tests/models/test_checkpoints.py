@@ -29,7 +29,9 @@ def make(config):
             return VisualTokenizer(VisualTokenizerConfig(**small, vision=vision))
         if kind == "pretrain":
             return PretrainModel(config(**changes), 8)
-        return RetrievalModel(config(**changes), 6) if kind == "retrieval" else VQAModel(config(**changes), ["yes", "no"])
+        if kind == "retrieval":
+            return RetrievalModel(config(**changes), 6)
+        return VQAModel(config(**changes), ["yes", "no"])
 
     return model
 

@@ -16,8 +16,7 @@ def quantizer() -> VectorQuantizer:
 def test_the_code_is_that_of_the_largest_cosine(quantizer) -> None:
     vectors = torch.randn(50, 4)
     expected = [
-        max(range(6), key=lambda k: F.cosine_similarity(row, quantizer.codebook_KC[k], dim=0).item())
-        for row in vectors
+        max(range(6), key=lambda k: F.cosine_similarity(row, quantizer.codebook_KC[k], dim=0).item()) for row in vectors
     ]
     assert quantizer(vectors).codes_N.tolist() == expected
     assert quantizer.assign(vectors).tolist() == expected  # the length of a vector does not matter

@@ -89,5 +89,5 @@ def test_errors_name_field_and_value(changes, named: str) -> None:
 def test_dict_round_trip() -> None:
     assert VisualTokenizerConfig.from_dict(CONFIG.to_dict()) == CONFIG
     for broken in ({**CONFIG.to_dict(), "num_code": 3}, {"dim": 16}):
-        with pytest.raises(ValueError, match="num_code|vision"):
+        with pytest.raises(ValueError, match=r"num_code|vision"):
             VisualTokenizerConfig.from_dict(broken)

@@ -10,7 +10,8 @@ from mm_mhmoe.config import MoEConfig
 from mm_mhmoe.models.tasks import PretrainModel, RetrievalModel
 from mm_mhmoe.training.optim import OptimConfig, build_optimizer, cosine_with_warmup
 
-NAMES = "fc1 fc2 qkv proj head merge gate w1_EdF w2_EFd image_head text_head image_proj text_proj".split()  # noqa: SIM905
+# 0 and 2: the two matrices of from_cls
+NAMES = "0 2 fc1 fc2 qkv proj head merge gate w1_EdF w2_EFd image_head text_head image_proj text_proj".split()  # noqa: SIM905
 
 
 class Wrapped(nn.Module):
@@ -89,16 +90,20 @@ def test_every_group_follows_the_schedule(config) -> None:
 
 
 def test_adamws_settings_arrive() -> None:
-    optimizer = build_optimizer(
-        nn.Linear(2, 2), OptimConfig(beta1=0.8, beta2=0.9, eps=1e-4), steps=1, depth=1
-    )["optimizer"]
+    optimizer = build_optimizer(nn.Linear(2, 2), OptimConfig(beta1=0.8, beta2=0.9, eps=1e-4), steps=1, depth=1)[
+        "optimizer"
+    ]
     assert isinstance(optimizer, torch.optim.AdamW)
     assert all(g["betas"] == (0.8, 0.9) and g["eps"] == 1e-4 for g in optimizer.param_groups)
 
 
 @pytest.mark.parametrize(
     ("changes", "named"),
-    [({"lr": 0.0}, "optim.lr=0.0"), ({"warmup_steps": -1}, "warmup_steps=-1"), ({"layer_decay": 1.5}, "layer_decay=1.5")],
+    [
+        ({"lr": 0.0}, "optim.lr=0.0"),
+        ({"warmup_steps": -1}, "warmup_steps=-1"),
+        ({"layer_decay": 1.5}, "layer_decay=1.5"),
+    ],
 )
 def test_errors_name_field_and_value(changes, named: str) -> None:
     with pytest.raises(ValueError, match=named):

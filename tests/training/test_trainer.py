@@ -73,8 +73,8 @@ def test_every_step_is_logged(train, tmp_path: Path) -> None:
     found = rows(tmp_path)
     assert [int(row["step"]) for row in found] == [0, 1, 2]
     for row in found:
-        total = float(row["train/contrastive"]) + 1e-2 * float(row["train/balance"]) + 1e-3 * float(row["train/router_z"])
-        assert float(row["train/loss"]) == pytest.approx(total, rel=1e-5)
+        contrastive, balance, router_z = (float(row[f"train/{n}"]) for n in ("contrastive", "balance", "router_z"))
+        assert float(row["train/loss"]) == pytest.approx(contrastive + 1e-2 * balance + 1e-3 * router_z, rel=1e-5)
         assert 1.0 <= float(row["train/expert_load"]) <= 4.0
     assert float(found[-1]["train/tokens_per_s"]) > 0
     assert list((tmp_path / "logs" / "tensorboard").rglob("events.out.tfevents.*"))

@@ -70,9 +70,7 @@ _VAGUE = frozenset(
         "science",
     ]
 )
-_CATCH_ALL = frozenset(
-    ["-", "symbol", "computer", "tool", "office", "transport", "recreation", "education", "shape"]
-)
+_CATCH_ALL = frozenset(["-", "symbol", "computer", "tool", "office", "transport", "recreation", "education", "shape"])
 
 
 class CaptionRejected(Exception):

@@ -48,9 +48,7 @@ def colour_shares(content: bytes) -> list[tuple[str, float]]:
         counts["gray"] = float((neutral & (value >= 0.30)).sum())
         counts["other"] = float((drawn & ~neutral).sum())
     total = sum(counts.values())
-    return sorted(
-        ((name, count / total) for name, count in counts.items()), key=lambda pair: (-pair[1], pair[0])
-    )
+    return sorted(((name, count / total) for name, count in counts.items()), key=lambda pair: (-pair[1], pair[0]))
 
 
 def main_colour(content: bytes) -> tuple[str, str, float] | None:

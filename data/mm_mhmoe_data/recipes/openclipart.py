@@ -73,16 +73,11 @@ def build_openclipart(
             advance=advance,
         )
     clusters = cluster_items(
-        [
-            Item(path=c.path, title=c.caption.title, caption=c.caption.text, series=c.caption.series)
-            for c in candidates
-        ],
+        [Item(path=c.path, title=c.caption.title, caption=c.caption.text, series=c.caption.series) for c in candidates],
         stack([c.print for c in candidates]),
     )
     dropped.update(clusters.dropped)
-    splits = split_by_cluster(
-        candidates, clusters, dropped, seed=seed, test=test, val=val, max_train=max_train
-    )
+    splits = split_by_cluster(candidates, clusters, dropped, seed=seed, test=test, val=val, max_train=max_train)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)
@@ -127,9 +122,7 @@ def _check_arguments(out: Path, image_size: int, quality: int, test: int, val: i
     if out.exists() and not out.is_dir():
         raise ValueError(f"out={str(out)!r} is a file. Give a folder that does not exist yet.")
     if out.is_dir() and any(out.iterdir()) and not overwrite:
-        raise ValueError(
-            f"out={str(out)!r} is not empty. Give a new folder, or overwrite=True to replace it."
-        )
+        raise ValueError(f"out={str(out)!r} is not empty. Give a new folder, or overwrite=True to replace it.")
 
 
 def _write_all(
@@ -145,16 +138,13 @@ def _write_all(
     first = 0
     for name in SPLITS:
         samples = [
-            make_sample(
-                candidates[i], cluster[i], f"{first + n // SAMPLES_PER_SHARD:05d}{n % SAMPLES_PER_SHARD:04d}"
-            )
+            make_sample(candidates[i], cluster[i], f"{first + n // SAMPLES_PER_SHARD:05d}{n % SAMPLES_PER_SHARD:04d}")
             for n, i in enumerate(splits[name])
         ]
         shards = write_shards(samples, out / name, first, SAMPLES_PER_SHARD)
         first += len(shards)
         pictures[name] = [
-            question_picture(candidates[i], int(sample.key))
-            for i, sample in zip(splits[name], samples, strict=True)
+            question_picture(candidates[i], int(sample.key)) for i, sample in zip(splits[name], samples, strict=True)
         ]
         counts[name] = {
             "pictures": len(samples),
@@ -176,14 +166,10 @@ def _write_all(
 
 
 def _prove_clean(out: Path, manifest: dict[str, Any]) -> None:
-    entries = {
-        name: read_entries([out / shard for shard in manifest["splits"][name]["shards"]]) for name in SPLITS
-    }
+    entries = {name: read_entries([out / shard for shard in manifest["splits"][name]["shards"]]) for name in SPLITS}
     leaks = find_leaks(entries)
     if leaks:
-        raise RuntimeError(
-            f"the splits share {len(leaks)} twins, the first: {leaks[0]}. This is a recipe error."
-        )
+        raise RuntimeError(f"the splits share {len(leaks)} twins, the first: {leaks[0]}. This is a recipe error.")
 
 
 def _finish(out: Path, manifest: dict[str, Any]) -> None:

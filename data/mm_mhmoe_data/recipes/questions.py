@@ -110,9 +110,7 @@ def _continents(pictures: Sequence[Picture]) -> list[Question]:
     ]
 
 
-def _yes_no(
-    pictures: Sequence[Picture], vocabulary: Vocabulary, rng: random.Random
-) -> list[tuple[Question, Question]]:
+def _yes_no(pictures: Sequence[Picture], vocabulary: Vocabulary, rng: random.Random) -> list[tuple[Question, Question]]:
     """For every asked word or colour, and every wording, as many pictures answer yes as answer no."""
     words = {picture.image_id: all_words(picture) for picture in pictures}
     heads = {picture.image_id: head_nouns(picture) for picture in pictures}

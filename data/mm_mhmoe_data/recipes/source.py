@@ -108,9 +108,7 @@ def render_candidates(
             dropped[made] += 1
             continue
         facts, caption = captions[path]
-        candidates.append(
-            Candidate(path=path, metadata=facts, caption=caption, picture=made[0], print=made[1])
-        )
+        candidates.append(Candidate(path=path, metadata=facts, caption=caption, picture=made[0], print=made[1]))
     return candidates
 
 
@@ -131,9 +129,7 @@ def _map(
 
 def _render(png: Path, image_size: int, quality: int, path: str) -> tuple[Picture, Fingerprint] | str:
     try:
-        picture = render_picture(
-            png / path, image_size=image_size, quality=quality, keep_white="/flags/" in path
-        )
+        picture = render_picture(png / path, image_size=image_size, quality=quality, keep_white="/flags/" in path)
     except PictureRejected as error:
         return error.reason
     return picture, fingerprint(picture.content)

@@ -10,9 +10,7 @@ from .vocabulary import COLOURS, Glossary
 
 _RANKS = {"a": "ace", "j": "jack", "q": "queen", "k": "king", "t": "ten"} | {
     str(n): word
-    for n, word in enumerate(
-        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
-    )
+    for n, word in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"])
 }
 _SUITS = {"c": "clubs", "d": "diamonds", "h": "hearts", "s": "spades"}
 _CONTINENTS = {
@@ -79,9 +77,7 @@ def _ascii(text: str) -> str:
     return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower().strip()
 
 
-def special_title(
-    folder: str, stem: str, metadata: SvgMetadata, glossary: Glossary
-) -> tuple[str, str] | None:
+def special_title(folder: str, stem: str, metadata: SvgMetadata, glossary: Glossary) -> tuple[str, str] | None:
     """(title, context) for the families this module knows, None for everything else."""
     title = _ascii(metadata.title)
     if folder.startswith("recreation/games/cards/"):
@@ -103,9 +99,7 @@ def special_title(
     if stem.startswith("led_"):
         return _led(stem), ""
     if stem.startswith("gradient-"):
-        return glossary.translate(
-            re.sub(r"[-\d]+", " ", stem.removeprefix("gradient-")).strip()
-        ), "color gradient"
+        return glossary.translate(re.sub(r"[-\d]+", " ", stem.removeprefix("gradient-")).strip()), "color gradient"
     if stem.startswith("jigsaw_"):
         return f"{stem.split('_')[1]} jigsaw piece", ""
     return _plain_family(folder, stem)
@@ -116,9 +110,7 @@ def _plain_family(folder: str, stem: str) -> tuple[str, str] | None:
     if folder.endswith("icons") and re.match(r"people_|70a|plastik_icon", stem):
         return ("person icon" if stem.startswith("people") else "computer icon"), ""
     if folder == "people" and re.fullmatch(r"(head|man|woman|buddy|cm|ppls?)\d*|people", stem):
-        return {"head": "head of a person", "woman": "woman", "man": "man"}.get(
-            re.sub(r"\d", "", stem), "person"
-        ), ""
+        return {"head": "head of a person", "woman": "woman", "man": "man"}.get(re.sub(r"\d", "", stem), "person"), ""
     if re.match(r"smiley\d", stem):
         return "smiley face", ""
     if folder == "people/stickmen":
@@ -179,9 +171,7 @@ def _flag(folder: str, stem: str, title: str, glossary: Glossary) -> tuple[str, 
     name = " ".join(words).strip(" -.")
     name = glossary.translate(_PEOPLE_TO_PLACES.get(name, name))
     country = next((part for part in parts if part in _COUNTRIES), "")
-    place = (country or next((_CONTINENTS[part] for part in parts if part in _CONTINENTS), "")).replace(
-        "_", " "
-    )
+    place = (country or next((_CONTINENTS[part] for part in parts if part in _CONTINENTS), "")).replace("_", " ")
     for prefix in ("united states", "canada", "australia", "france", "spain", "germany", "china"):
         if country and name.startswith(prefix + " "):
             name = name.removeprefix(prefix).strip()

@@ -42,11 +42,7 @@ def split_by_cluster(
         group = members[cluster]
         name = next((name for name in ("test", "val") if len(splits[name]) < wanted[name]), "train")
         captions = [candidates[i].caption.text for i in group]
-        if (
-            len(group) > _LARGEST_EVALUATION_CLUSTER
-            or len(set(captions)) < len(group)
-            or used & set(captions)
-        ):
+        if len(group) > _LARGEST_EVALUATION_CLUSTER or len(set(captions)) < len(group) or used & set(captions):
             name = "train"
         if name != "train":
             used.update(captions)

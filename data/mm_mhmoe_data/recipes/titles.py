@@ -101,8 +101,6 @@ def _spells(tail: list[str], names: list[str]) -> bool:
     """Whether every token begins (or is cut from) the author's names in order, from some name on."""
     for offset in range(len(names)):
         rest = names[offset : offset + len(tail)]
-        if len(rest) == len(tail) and all(
-            n.startswith(t) or t.startswith(n) for t, n in zip(tail, rest, strict=True)
-        ):
+        if len(rest) == len(tail) and all(n.startswith(t) or t.startswith(n) for t, n in zip(tail, rest, strict=True)):
             return len(tail[0]) > 2 or len(tail) > 1
     return False

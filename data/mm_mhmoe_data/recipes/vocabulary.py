@@ -67,9 +67,7 @@ class Glossary:
     @classmethod
     def load(cls) -> Glossary:
         """The list that ships with the recipe."""
-        return cls(
-            {row[0].strip(): row[1].strip() if len(row) > 1 else "" for row in _rows("openclipart_terms.tsv")}
-        )
+        return cls({row[0].strip(): row[1].strip() if len(row) > 1 else "" for row in _rows("openclipart_terms.tsv")})
 
     @cached_property
     def _keys(self) -> dict[tuple[str, ...], str]:

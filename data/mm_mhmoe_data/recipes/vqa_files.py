@@ -20,9 +20,7 @@ def write_vqa_files(questions: Sequence[Question], folder: Path, split: str) -> 
     for question in questions:
         question_id = question.image_id * 1000 + asked[question.image_id]
         asked[question.image_id] += 1
-        question_rows.append(
-            {"image_id": question.image_id, "question": question.text, "question_id": question_id}
-        )
+        question_rows.append({"image_id": question.image_id, "question": question.text, "question_id": question_id})
         annotation_rows.append(
             {
                 "question_type": question.question_type,
