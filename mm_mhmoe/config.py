@@ -210,12 +210,12 @@ _BASE = EncoderConfig()
 PRESETS: dict[str, EncoderConfig] = {
     "tiny": EncoderConfig(
         dim=192,
-        depth=6,
+        depth=4,
         num_heads=3,
         ffn_dim=768,
         drop_path=0.0,
-        vision=VisionConfig(image_size=112, patch_size=16),
-        text=TextConfig(vocab_size=2048, max_length=24),
+        vision=VisionConfig(image_size=96, patch_size=16),
+        text=TextConfig(vocab_size=1600, max_length=24),
     ),
     "small": replace(_BASE, dim=384, num_heads=6, ffn_dim=1536),
     "base": _BASE,
