@@ -22,7 +22,7 @@ def build(recipe: Literal["openclipart"], root: Path, out: Path, image_size: int
     from mm_mhmoe_data.recipes import RECIPES
 
     manifest = RECIPES[recipe](root, out, image_size=image_size, seed=seed)
-    counts = ", ".join(f"{name} {split['pairs']:,}" for name, split in manifest["splits"].items())
+    counts = ", ".join(f"{name} {split['pictures']:,}" for name, split in manifest["splits"].items())
     Console().print(f"data build: {counts} pairs -> {out}", highlight=False)
 
 

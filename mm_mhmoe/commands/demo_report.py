@@ -180,7 +180,7 @@ def _method(seeds: list[int], rows: list[Variant]) -> Method:
         data_card={
             "Source": "Open Clip Art Library, from the Debian packages openclipart-png and openclipart-svg",
             "Licence": str(manifest["licence"]),
-            "Pairs": ", ".join(f"{name} {split['pairs']:,}" for name, split in manifest["splits"].items()),
+            "Pairs": ", ".join(f"{name} {split['pictures']:,}" for name, split in manifest["splits"].items()),
         },
         caveats=[
             "This is a toy scale: minutes of training on a few thousand pictures. It shows that the path works, not "

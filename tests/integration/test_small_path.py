@@ -149,7 +149,7 @@ def call(monkeypatch, capsys):
 
 def test_failures_are_one_sentence(small_demo, parts, shipped, call, samples_of, tmp_path: Path, monkeypatch) -> None:
     def words(**changes) -> list[str]:
-        return pretrain_words(small_demo, parts, shipped, tmp_path / "run", **changes)
+        return pretrain_words(small_demo, parts, shipped, changes.pop("out", tmp_path / "run"), **changes)
 
     def expect(line_words: list[str], *named: str, code: int = 1) -> None:
         found, line = call(line_words)

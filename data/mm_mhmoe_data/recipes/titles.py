@@ -49,7 +49,7 @@ def plain(text: str) -> str:
 
 def words(text: str) -> list[str]:
     """Words of a title or file name: separators dropped, numbering dropped, "bus2" -> "bus"."""
-    text = re.sub(r"\.(svg|png|eps)\b", " ", text)
+    text = re.sub(r"\.(svg|png|eps)\b|\bclipart[ _]by\b", " ", text)
     text = re.sub(r"[_/:;#|*~=<>()\[\]{}\"?]|--+|\s-+\s*|(?<=[a-z0-9])-(?=[a-z0-9])|-$|\.\.+", " ", text)
     found = []
     for token in text.split():
