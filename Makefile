@@ -20,10 +20,10 @@ $(READY): pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
-demo: $(READY)  ## shards to report in about ten minutes on two CPU cores: runs/demo/report.html
+demo: $(READY)  ## shards to report in about eleven minutes on two CPU cores: runs/demo/report.html
 	@$(BIN)/mm-mhmoe demo --out $(OUT) $(ARGS)
 
-results: $(READY)  ## the committed report: every control, three seeds (about an hour on two cores)
+results: $(READY)  ## the committed report: every control, three seeds: eval/results/demo
 	@$(BIN)/mm-mhmoe demo --out runs/results --seeds '[0,1,2]' --controls all --record eval/results/demo
 
 test: $(READY) check  ## checks, then every test

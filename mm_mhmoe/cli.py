@@ -15,7 +15,9 @@ from mm_mhmoe.process import keep_large_buffers
 from mm_mhmoe.training.interrupted import Interrupted, is_first_process
 
 DESCRIPTION = """From image-text shards to a masked-pretrained MH-MoE encoder, fine-tuned models and scores.
-New here? `mm-mhmoe demo` runs the whole path in about ten minutes on two CPU cores."""
+New here? `mm-mhmoe demo` runs the whole path in about eleven minutes on two CPU cores."""
+
+STOPPED = "stopped. Finished parts are kept; the same command goes on from there."
 
 Tree = Mapping[str, "str | tuple[str, Tree]"]
 
@@ -111,7 +113,11 @@ def main() -> None:
         kept = f"kept {stopped.checkpoint}" if stopped.checkpoint else "no checkpoint was due"
         sys.exit(_say(f"{stopped}; {kept}. The same command goes on from there.", 130))
     except KeyboardInterrupt:
-        sys.exit(_say("stopped. Finished parts are kept; the same command goes on from there.", 130))
+        sys.exit(_say(STOPPED, 130))
+    except SystemExit as ending:
+        if isinstance(ending.__context__, KeyboardInterrupt):  # Lightning turns Ctrl-C into a silent exit
+            sys.exit(_say(STOPPED, 130))
+        raise
     except (ValueError, OSError) as error:
         if os.environ.get("MM_MHMOE_DEBUG"):
             raise

@@ -91,7 +91,6 @@ def test_a_misspelt_inner_key_is_a_usage_error(call, tmp_path: Path) -> None:
     ("words", "named"),
     [
         (["pretrain", "--stepz", "3"], "stepz"),
-        (["pretrain", "--step", "3"], "step"),  # an abbreviation of --steps
         (["pretrain", "--encoder.dimm", "3"], "dimm"),
         (["env", "--all"], "all"),
         (["pretrain", "--steps", "many"], "steps"),
@@ -104,7 +103,16 @@ def test_a_misspelt_inner_key_is_a_usage_error(call, tmp_path: Path) -> None:
 )
 def test_usage_errors(call, words: list[str], named: str) -> None:
     code, _, err = call(*words)
-    assert code == 2 and named in err
+    message = err[err.index("error: ") :]
+    assert code == 2 and named in message
+    assert len(err.splitlines()) < 12  # the message stays in sight
+
+
+def test_an_abbreviation_is_a_usage_error(call) -> None:
+    """argparse would take --batch_image for --batch_images, and nothing else is wrong here."""
+    words = ["pretrain", "--config", config_path("demo/pretrain.yaml"), "--batch_image", "3", "--print_config"]
+    code, _, err = call(*words)
+    assert code == 2 and "unrecognized arguments: --batch_image" in err
 
 
 @pytest.mark.parametrize("words", [[], ["data"], ["finetune"]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,15 @@ class Parser(ArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
+        return re.sub(r"<class\s+'Path'>", "path", super().format_help(*args, **kwargs))
+
 
 def command_parser(function: Callable[..., Any], name: str, description: str) -> Parser:
     """A parser of one function's arguments, with --config and --print_config."""
-    parser = Parser(prog=f"mm-mhmoe {name}", description=description)
+    # The usual list of all options in `usage` would push an error's message out of sight.
+    usage = f"mm-mhmoe {name} [--config FILE] [OPTION ...]"
+    parser = Parser(prog=f"mm-mhmoe {name}", usage=usage, description=description)
     parser.add_argument(
         "--config", action="config", help="YAML file with any of the options below; options win over it."
     )

@@ -22,6 +22,7 @@ def vqkd(
     shards: str = "demo:train",
     batch_size: int = 64,
     min_scale: float = 0.5,
+    codebook_start: int = 0,
     run: RunConfig = RunConfig(),  # noqa: B008  (frozen)
 ) -> None:
     """Trains the visual tokenizer (VQ-KD) whose codes are the targets of masked pictures.
@@ -34,12 +35,18 @@ def vqkd(
         shards: pictures to learn from: a directory, glob or brace range of .tar files, or demo:train.
         batch_size: pictures a step and process.
         min_scale: smallest part of a picture's area that a random crop keeps.
+        codebook_start: step at which k-means starts the codebook; until then nothing is quantised, so that the vectors
+            spread out first.
         run: seed, precision, devices, checkpoints, logs.
     """
     arguments, started = dict(locals()), time.monotonic()
     if not open_run(out, "vqkd", arguments):
         print(f"vqkd: {out} is finished")
         return
+    if codebook_start >= steps:
+        raise ValueError(
+            f"codebook_start={codebook_start} leaves no step of steps={steps} to train the codebook; lower it"
+        )
     torch.manual_seed(run.seed)
     model = VisualTokenizer(visual_tokenizer)
     data = PictureDataModule(
@@ -51,6 +58,6 @@ def vqkd(
         workers=run.workers,
         min_scale=min_scale,
     )
-    module = VisualTokenizerModule(model, optim, steps=steps)
+    module = VisualTokenizerModule(model, optim, steps=steps, codebook_start=codebook_start * run.accumulate)
     fit(module, data, title="visual tokenizer", steps=steps, out=out, run=run, optim=optim)
     finish_run(model, out, provenance("vqkd", arguments, wall_seconds=time.monotonic() - started))

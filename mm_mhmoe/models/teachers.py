@@ -23,7 +23,8 @@ class PixelTeacher(nn.Module):
         super().__init__()
         self.patch_size = patch_size
         self.dim = channels * patch_size**2 + 1
-        self.constant = (self.dim - 1) ** 0.5
+        # A quarter of the length of a white patch: large enough to tell brightness, too small to drown the rest.
+        self.constant = 0.25 * (self.dim - 1) ** 0.5
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         pixels = pixels_BCHW.float() / 127.5 - 1.0 if pixels_BCHW.dtype == torch.uint8 else pixels_BCHW

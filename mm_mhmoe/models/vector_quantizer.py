@@ -47,6 +47,12 @@ class VectorQuantizer(nn.Module):
         """Average share of a batch below which a code counts as dead."""
         return self.revive_below / len(self.codebook_KC)
 
+    @property
+    def perplexity(self) -> Tensor:
+        """exp of the entropy of the codes' average use: K codes used evenly give K, a collapsed codebook little."""
+        share_K = self.share_K / self.share_K.sum()
+        return torch.special.entr(share_K).sum().exp()
+
     def assign(self, vectors_NC: Tensor) -> Tensor:
         """The code of the largest cosine for each vector, in fp32 whatever the autocast: (N, C) -> (N,)."""
         with torch.autocast(vectors_NC.device.type, enabled=False):

@@ -78,6 +78,11 @@ class TokenizerLoss(NamedTuple):
     codes_N: Tensor
 
 
+def unit(vectors: Tensor) -> Tensor:
+    """Vectors of length one, in fp32."""
+    return F.normalize(vectors.float(), dim=-1)
+
+
 class VisualTokenizer(nn.Module):
     """Patches -> blocks -> nearest code -> blocks -> the teacher's feature of every patch."""
 
@@ -111,7 +116,7 @@ class VisualTokenizer(nn.Module):
     @torch.no_grad()
     def codes(self, pixels_BCHW: Tensor) -> Tensor:
         """One code a patch: uint8 or float pictures -> int64 (B, N)."""
-        vectors_BNC = F.normalize(self.vectors(pixels_BCHW).float(), dim=-1)
+        vectors_BNC = unit(self.vectors(pixels_BCHW))
         return self.quantizer.assign(vectors_BNC.flatten(0, 1)).unflatten(0, vectors_BNC.shape[:2])
 
     def decode(self, vectors_BNC: Tensor) -> Tensor:
@@ -119,18 +124,16 @@ class VisualTokenizer(nn.Module):
         states_BND = self.from_code(vectors_BNC) + self.decoder_positions_ND
         return self.to_teacher(_run(self.decoder_blocks, states_BND))
 
-    def loss(self, pixels_BCHW: Tensor) -> TokenizerLoss:
+    def loss(self, pixels_BCHW: Tensor, *, quantized: bool = True) -> TokenizerLoss:
+        """Loss of a batch. Without `quantized` the vectors reach the decoder as they are: no commitment."""
         vectors_BNC = self.vectors(pixels_BCHW)
-        quantized = self.quantizer(vectors_BNC.flatten(0, 1))
-        predicted_BNP = self.decode(quantized.vectors_NC.unflatten(0, vectors_BNC.shape[:2]))
-        similarity = F.cosine_similarity(predicted_BNP.float(), self.teacher(pixels_BCHW), dim=-1)
-        distance = 1.0 - similarity.mean()
+        found = self.quantizer(vectors_BNC.flatten(0, 1))
+        passed_BNC = found.vectors_NC.unflatten(0, vectors_BNC.shape[:2]) if quantized else unit(vectors_BNC)
+        predicted_BNP = self.decode(passed_BNC)
+        distance = 1.0 - F.cosine_similarity(predicted_BNP.float(), self.teacher(pixels_BCHW), dim=-1).mean()
+        commitment = found.commitment if quantized else torch.zeros_like(distance)
         return TokenizerLoss(
-            distance + quantized.commitment,
-            distance,
-            quantized.commitment,
-            vectors_BNC.detach().flatten(0, 1),
-            quantized.codes_N,
+            distance + commitment, distance, commitment, vectors_BNC.detach().flatten(0, 1), found.codes_N
         )
 
     @torch.no_grad()

@@ -62,16 +62,22 @@ def sparse_metrics(output: EncoderOutput) -> dict[str, Tensor]:
 
 
 class VisualTokenizerModule(RunModule):
-    """Trains the visual tokenizer; the codebook follows by moving averages, not by gradient."""
+    """Trains the visual tokenizer; the codebook follows by moving averages, not by gradient.
+
+    Args:
+        codebook_start: the batch that k-means starts the codebook on. Before it the vectors pass unquantised: at random
+            weights they all point one way, and a codebook started there stays collapsed.
+    """
 
     model: VisualTokenizer
 
-    def __init__(self, model: VisualTokenizer, optim: OptimConfig, *, steps: int) -> None:
+    def __init__(self, model: VisualTokenizer, optim: OptimConfig, *, steps: int, codebook_start: int = 0) -> None:
         super().__init__(optim, steps=steps, depth=model.config.encoder_depth)
         self.model = model
+        self.codebook_start = codebook_start
 
     def on_train_batch_start(self, batch: ImageTextBatch, batch_idx: int) -> None:
-        if batch_idx == 0:
+        if batch_idx == self.codebook_start:
             assert batch.images is not None
             with torch.no_grad():
                 self.model.quantizer.start(self.model.vectors(batch.images.pixels_BCHW).flatten(0, 1))
@@ -80,16 +86,20 @@ class VisualTokenizerModule(RunModule):
 
     def training_step(self, batch: ImageTextBatch, batch_idx: int) -> Tensor:
         assert batch.images is not None
-        loss = self.model.loss(batch.images.pixels_BCHW)
-        revived = self.model.quantizer.update(loss.vectors_NC, loss.codes_N, _sum_over_ranks)
+        quantized = batch_idx >= self.codebook_start
+        loss = self.model.loss(batch.images.pixels_BCHW, quantized=quantized)
+        revived = 0
+        if quantized:
+            revived = self.model.quantizer.update(loss.vectors_NC, loss.codes_N, _sum_over_ranks)
         values = {
             "loss": loss.total,
             "distance": loss.distance,
             "commitment": loss.commitment,
             "codes_used": (self.model.quantizer.share_K > self.model.quantizer.dead_share).float().mean(),
+            "code_perplexity": self.model.quantizer.perplexity,
             "codes_revived": float(revived),
         }
-        self.log_step(values, shown=("distance", "codes_used"), tokens=len(loss.codes_N))
+        self.log_step(values, shown=("distance", "code_perplexity"), tokens=len(loss.codes_N))
         return loss.total
 
 

@@ -25,6 +25,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "visual_tokenizer.num_codes": 16,
         "visual_tokenizer.code_dim": 4,
         "batch_size": 16,
+        "codebook_start": 1,
     },
     "pretrain": {"batch_images": 4, "batch_texts": 4, "batch_pairs": 4},
     "finetune_retrieval": {"batch_size": 8, "embed_dim": 16},

@@ -114,21 +114,42 @@ def pretrain_words(small_demo, parts, shipped: Path, out: Path, **changes) -> li
     return ["pretrain", f"--config={demo_plan.config_path('demo/pretrain.yaml')}", *words_of(options)]
 
 
+PER_RANK = """
+import sys
+import torch
+from mm_mhmoe.commands import pretrain
+from mm_mhmoe.training.interrupted import is_first_process
+finish = pretrain.finish_run
+def finish_and_keep(model, out, *args, **kwargs):
+    torch.save(model.state_dict(), f"{out}.{int(not is_first_process())}.pt")
+    finish(model, out, *args, **kwargs)
+pretrain.finish_run = finish_and_keep
+from mm_mhmoe.cli import main
+main()
+"""
+
+
 def test_two_processes_train_one_model(small_demo, parts, shipped: Path, tmp_path: Path) -> None:
-    """The command line under DDP (gloo): it ends, writes one model, and is stopped at nothing."""
+    """The command line under DDP (gloo), as a script like the installed one, which also keeps each rank's weights."""
     changes = {"run.devices": 2, "val_shards": shipped / "val", "run.checkpoint_every": 1}
     words = pretrain_words(small_demo, parts, shipped, tmp_path / "two", **changes)
+    script = tmp_path / "command.py"
+    script.write_text(PER_RANK)
     done = subprocess.run(
-        [str(Path(sys.executable).with_name("mm-mhmoe")), *words],
+        [sys.executable, str(script), *words],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,  # seconds on an idle machine, minutes on a busy one
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("2/2") == 1  # only the first process speaks
     model = load(tmp_path / "two")
-    assert all(value.isfinite().all() for value in model.state_dict().values())
+    ranks = [torch.load(tmp_path / f"two.{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert ranks[0].keys() == ranks[1].keys() == model.state_dict().keys()
+    for name, value in model.state_dict().items():
+        assert value.isfinite().all() and torch.equal(ranks[0][name], ranks[1][name])
+        assert torch.equal(ranks[0][name], value)
     assert not (tmp_path / "two" / "checkpoints").exists()
 
 
@@ -165,7 +186,7 @@ def test_failures_are_one_sentence(small_demo, parts, shipped, call, samples_of,
     expect(words(shards=tmp_path / "bad"), str(tar))
     expect(words(tokenizer=tmp_path / "none"), "tokenizer", "mm-mhmoe tokenizer train")
     expect(words(visual_tokenizer=tmp_path / "none"), "none is not a model directory")
-    expect(words(**{"encoder.vision.patch_size": 8}), "patch_size=8", "patch_size=16")
+    expect(words(**{"encoder.vision.patch_size": 8}), "patch_size=8", "patch_size=24")
     expect(words(batch_images=0, batch_texts=0, batch_pairs=0), "batch_images, batch_texts and batch_pairs")
 
     foreign = tmp_path / "foreign"
@@ -201,3 +222,16 @@ def test_a_stop_is_exit_code_130(small_demo, parts, shipped, call, tmp_path: Pat
     monkeypatch.setattr(PretrainDataModule, "make_batch", stop)
     code, line = call(pretrain_words(small_demo, parts, shipped, tmp_path / "run", steps=5))
     assert code == 130 and "stopped after step" in line and ".ckpt" in line and "same command goes on" in line
+
+
+def test_a_second_signal_ends_at_once(small_demo, parts, shipped, call, tmp_path: Path, monkeypatch) -> None:
+    from mm_mhmoe_data.datamodules import PretrainDataModule
+
+    def stop_twice(self, step: int):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("not reached")
+
+    monkeypatch.setattr(PretrainDataModule, "make_batch", stop_twice)
+    code, line = call(pretrain_words(small_demo, parts, shipped, tmp_path / "run"))
+    assert code == 130 and line == f"mm-mhmoe: {cli.STOPPED}"

@@ -25,9 +25,9 @@ def test_uint8_and_floats_agree() -> None:
 def test_grey_and_white_are_different_directions() -> None:
     teacher = PixelTeacher(4)
     grey, white = teacher(torch.full((1, 3, 4, 4), 0.2)), teacher(torch.ones(1, 3, 4, 4))
-    # constants: cos = (0.2 * 48 + 48) / sqrt((0.04 * 48 + 48) * 96)
+    # the constant squared is 48 / 16 = 3: cos = (0.2 * 48 + 3) / sqrt((0.04 * 48 + 3) * (48 + 3))
     cosine = torch.nn.functional.cosine_similarity(grey, white, dim=-1).item()
-    assert cosine == pytest.approx(57.6 / (49.92 * 96) ** 0.5, abs=1e-5) and cosine < 0.9
+    assert cosine == pytest.approx(12.6 / (4.92 * 51) ** 0.5, abs=1e-5) and cosine < 0.9
 
 
 def test_a_prediction_without_a_constant_stays_in_range() -> None:

@@ -128,6 +128,14 @@ def test_dead_codes_are_put_on_vectors_of_the_batch() -> None:
     assert len({tuple(row) for row in quantizer.codebook_KC.tolist()}) == 6
 
 
+def test_perplexity_counts_evenly_used_codes(quantizer) -> None:
+    assert quantizer.perplexity.item() == pytest.approx(6)
+    quantizer.share_K.copy_(torch.tensor([0.25, 0.25, 0.25, 0.25, 0.0, 0.0]))
+    assert quantizer.perplexity.item() == pytest.approx(4)
+    quantizer.share_K.copy_(torch.tensor([2.0, 0, 0, 0, 0, 0]))
+    assert quantizer.perplexity.item() == pytest.approx(1)
+
+
 def test_revival_can_be_switched_off() -> None:
     quantizer = VectorQuantizer(6, 4, decay=0.0, revive_below=0.0)
     before = quantizer.codebook_KC.clone()

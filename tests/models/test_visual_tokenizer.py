@@ -49,6 +49,15 @@ def test_loss_is_cosine_distance_plus_commitment(tokenizer, pixels) -> None:
     torch.testing.assert_close(loss.total, loss.distance + loss.commitment)
 
 
+def test_unquantised_loss_takes_the_vectors_as_they_are(tokenizer, pixels) -> None:
+    loss = tokenizer.loss(pixels, quantized=False)
+    predicted = tokenizer.decode(F.normalize(tokenizer.vectors(pixels), dim=-1))
+    cosine = F.cosine_similarity(predicted, tokenizer.teacher(pixels), dim=-1)
+    torch.testing.assert_close(loss.distance, (1 - cosine).mean(), rtol=1e-4, atol=1e-6)
+    assert loss.commitment.item() == 0.0 and torch.equal(loss.total, loss.distance)
+    assert not torch.isclose(loss.distance, tokenizer.loss(pixels).distance, rtol=1e-5, atol=0)
+
+
 def test_gradient_reaches_every_parameter_but_not_the_codebook(tokenizer, pixels) -> None:
     tokenizer.loss(pixels).total.backward()
     assert [name for name, p in tokenizer.named_parameters() if p.grad is None] == []
