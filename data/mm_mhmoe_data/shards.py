@@ -25,10 +25,9 @@ _REMEDY = "Copy or write the shard again, or take it out of the shard list."
 class ShardError(ValueError):
     """A shard cannot be trusted; the message names the shard, what is wrong and what to do."""
 
-    def __init__(self, path: Path, problem: str) -> None:
-        super().__init__(f"shard {path}: {problem}. {_REMEDY}")
-        self.path = path
-        self.problem = problem
+    def __init__(self, path: Path | str, problem: str | None = None) -> None:
+        # A data worker's error is made again in the training process from its message alone.
+        super().__init__(str(path) if problem is None else f"shard {path}: {problem}. {_REMEDY}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,9 +20,11 @@ from mm_mhmoe_data.datamodules import (
 from mm_mhmoe_data.ordered import iterate_pairs, iterate_vqa
 from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_data.samples import Pictures
+from mm_mhmoe_data.shards import ShardError
 from mm_mhmoe_data.tokenizer import MASK, Tokenizer
 from mm_mhmoe_data.transforms import EvalTransform
 from mm_mhmoe_data.vqa_data import VQAExample
+from torch.utils.data import DataLoader, Dataset
 
 from mm_mhmoe.batch import ImageTextBatch, PretrainBatch, VQABatch
 from mm_mhmoe.config import TextConfig, VisionConfig
@@ -324,3 +326,19 @@ def test_questions_for_evaluation_come_once_and_in_order(
     batches = list(iterate_vqa(ShardDataset(shards), examples, ["green"], tokenizer, vision, text, 8))
     assert [q for b in batches for q in b.question_ids] == [e.question_id for e in examples]
     assert all(not b.targets_BA.any() for b in batches)  # "green" is nobody's answer
+
+
+class _Unreadable(Dataset):
+    """Synthetic: every sample is a damaged one."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> None:
+        raise ShardError(Path("a.tar"), "sample 3 is damaged")
+
+
+def test_a_shard_error_of_a_worker_reaches_the_user_as_itself() -> None:
+    """torch makes a worker's exception again from its message; an exception that needs more becomes a RuntimeError."""
+    with pytest.raises(ShardError, match=r"a\.tar: sample 3 is damaged"):
+        next(iter(DataLoader(_Unreadable(), batch_size=None, num_workers=1)))
