@@ -21,6 +21,12 @@ class Quantized(NamedTuple):
     commitment: Tensor
 
 
+def perplexity(codes_N: Tensor) -> Tensor:
+    """exp of the entropy of the codes in use: n codes used evenly give n, a collapsed codebook little."""
+    counts_K = codes_N.bincount().float()
+    return torch.special.entr(counts_K / counts_K.sum()).sum().exp()
+
+
 class VectorQuantizer(nn.Module):
     """Cosine codebook of BEiT-v2's VQ-KD (arXiv 2208.06366): unit vectors, k-means start, EMA, straight-through.
 
@@ -46,12 +52,6 @@ class VectorQuantizer(nn.Module):
     def dead_share(self) -> float:
         """Average share of a batch below which a code counts as dead."""
         return self.revive_below / len(self.codebook_KC)
-
-    @property
-    def perplexity(self) -> Tensor:
-        """exp of the entropy of the codes' average use: K codes used evenly give K, a collapsed codebook little."""
-        share_K = self.share_K / self.share_K.sum()
-        return torch.special.entr(share_K).sum().exp()
 
     def assign(self, vectors_NC: Tensor) -> Tensor:
         """The code of the largest cosine for each vector, in fp32 whatever the autocast: (N, C) -> (N,)."""

@@ -16,6 +16,7 @@ from mm_mhmoe.config import EncoderConfig
 from mm_mhmoe.models.checkpoints import describe
 from mm_mhmoe.models.encoder import EncoderOutput
 from mm_mhmoe.models.tasks import PretrainModel, RetrievalModel, VQAModel
+from mm_mhmoe.models.vector_quantizer import perplexity
 from mm_mhmoe.models.visual_tokenizer import VisualTokenizer
 from mm_mhmoe.nn import expert_load
 from mm_mhmoe.objectives.contrastive import info_nce
@@ -96,7 +97,7 @@ class VisualTokenizerModule(RunModule):
             "distance": loss.distance,
             "commitment": loss.commitment,
             "codes_used": (self.model.quantizer.share_K > self.model.quantizer.dead_share).float().mean(),
-            "code_perplexity": self.model.quantizer.perplexity,
+            "code_perplexity": perplexity(loss.codes_N),
             "codes_revived": float(revived),
         }
         self.log_step(values, shown=("distance", "code_perplexity"), tokens=len(loss.codes_N))

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mm_mhmoe.models.vector_quantizer import VectorQuantizer
+from mm_mhmoe.models.vector_quantizer import VectorQuantizer, perplexity
 
 
 @pytest.fixture
@@ -128,16 +128,15 @@ def test_dead_codes_are_put_on_vectors_of_the_batch() -> None:
     assert len({tuple(row) for row in quantizer.codebook_KC.tolist()}) == 6
 
 
-def test_perplexity_counts_evenly_used_codes(quantizer) -> None:
-    assert quantizer.perplexity.item() == pytest.approx(6)
-    quantizer.share_K.copy_(torch.tensor([0.25, 0.25, 0.25, 0.25, 0.0, 0.0]))
-    assert quantizer.perplexity.item() == pytest.approx(4)
-    quantizer.share_K.copy_(torch.tensor([2.0, 0, 0, 0, 0, 0]))
-    assert quantizer.perplexity.item() == pytest.approx(1)
-
-
 def test_revival_can_be_switched_off() -> None:
     quantizer = VectorQuantizer(6, 4, decay=0.0, revive_below=0.0)
     before = quantizer.codebook_KC.clone()
     assert quantizer.update(torch.randn(20, 4), torch.zeros(20, dtype=torch.int64)) == 0
     assert torch.equal(quantizer.codebook_KC[1:], before[1:])
+
+
+def test_perplexity_counts_codes_that_are_used() -> None:
+    """By hand: four codes used evenly give 4; shares 1/2, 1/4, 1/4 have the entropy 1.5 ln 2."""
+    assert perplexity(torch.tensor([7, 7, 0, 0, 3, 3, 5, 5])).item() == pytest.approx(4.0)
+    assert perplexity(torch.tensor([2, 2, 0, 9])).item() == pytest.approx(2**1.5)
+    assert perplexity(torch.full((10,), 6)).item() == pytest.approx(1.0)
