@@ -11,7 +11,7 @@ from mm_mhmoe_data.vqa_data import answer_vocabulary, read_vqa
 from mm_mhmoe.commands.run_dir import finish_run, open_run, provenance
 from mm_mhmoe.commands.sources import data_path
 from mm_mhmoe.config import EncoderConfig
-from mm_mhmoe.models.checkpoints import load_encoder, read_config
+from mm_mhmoe.models.checkpoints import load_encoder, read_encoder_config
 from mm_mhmoe.models.tasks import RetrievalModel, VQAModel
 from mm_mhmoe.training.modules import RetrievalModule, VQAModule
 from mm_mhmoe.training.optim import OptimConfig
@@ -149,7 +149,4 @@ def vqa(
 def _encoder_of(init: Path | None) -> EncoderConfig:
     if init is None:
         raise ValueError("neither init nor encoder is given; name a pretrained model (--init) or describe an encoder")
-    config = read_config(init)
-    if "encoder" not in config:
-        raise ValueError(f"init={init} is a {config.get('kind')} model and has no encoder to start from")
-    return EncoderConfig.from_dict(config["encoder"])
+    return read_encoder_config(init)

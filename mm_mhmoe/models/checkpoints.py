@@ -182,16 +182,21 @@ def read_weights(source: str | Path) -> dict[str, torch.Tensor]:
         raise ValueError(f"{path} is damaged ({error}); export the model again") from error
 
 
+def read_encoder_config(source: str | Path) -> EncoderConfig:
+    """The configuration of a model's encoder. Raises ValueError for a model that has none."""
+    config = read_config(source)
+    if "encoder" not in config:
+        raise ValueError(f"{source} is a {config.get('kind')} model and has no encoder to start from")
+    return EncoderConfig.from_dict(config["encoder"])
+
+
 def load_encoder(source: str | Path, into: TaskModel) -> None:
     """Copies the encoder's weights of another model; heads stay as they are.
 
     Raises:
         ValueError: the two encoders' configurations differ; names the fields and both values.
     """
-    theirs = read_config(source)
-    if "encoder" not in theirs:
-        raise ValueError(f"{source} is a {theirs.get('kind')} model and has no encoder to start from")
-    differing = _differences(EncoderConfig.from_dict(theirs["encoder"]).to_dict(), into.config.to_dict())
+    differing = _differences(read_encoder_config(source).to_dict(), into.config.to_dict())
     differing = {k: v for k, v in differing.items() if k not in _FREE_FIELDS}
     if differing:
         told = "; ".join(f"{name}: checkpoint {a}, this run {b}" for name, (a, b) in differing.items())

@@ -21,6 +21,11 @@ class Quantized(NamedTuple):
     commitment: Tensor
 
 
+def unit(vectors: Tensor) -> Tensor:
+    """Vectors of length one, in fp32."""
+    return F.normalize(vectors.float(), dim=-1)
+
+
 def perplexity(codes_N: Tensor) -> Tensor:
     """exp of the entropy of the codes in use: n codes used evenly give n, a collapsed codebook little."""
     counts_K = codes_N.bincount().float()
@@ -59,7 +64,7 @@ class VectorQuantizer(nn.Module):
             return (vectors_NC.float() @ self.codebook_KC.t()).argmax(dim=1)
 
     def forward(self, vectors_NC: Tensor) -> Quantized:
-        unit_NC = F.normalize(vectors_NC.float(), dim=-1)
+        unit_NC = unit(vectors_NC)
         codes_N = self.assign(unit_NC.detach())
         chosen_NC = self.codebook_KC[codes_N]
         commitment = F.mse_loss(unit_NC, chosen_NC)
@@ -68,7 +73,7 @@ class VectorQuantizer(nn.Module):
     @torch.no_grad()
     def start(self, vectors_NC: Tensor, *, iterations: int = 10) -> None:
         """Spherical k-means on vectors of the first batches. Raises ValueError with fewer vectors than codes."""
-        unit_NC = F.normalize(vectors_NC.float(), dim=-1)
+        unit_NC = unit(vectors_NC)
         num_codes = len(self.codebook_KC)
         if len(unit_NC) < num_codes:
             raise ValueError(
@@ -90,7 +95,7 @@ class VectorQuantizer(nn.Module):
         Args:
             all_reduce: sums a tensor over ranks, so that every rank keeps the same codebook.
         """
-        unit_NC = F.normalize(vectors_NC.float(), dim=-1)
+        unit_NC = unit(vectors_NC)
         num_codes = len(self.codebook_KC)
         counts_K = all_reduce(codes_N.bincount(minlength=num_codes).float())
         sums_KC = all_reduce(torch.zeros_like(self.codebook_KC).index_add_(0, codes_N, unit_NC))

@@ -16,7 +16,7 @@ from mm_mhmoe.config import VisionConfig
 from mm_mhmoe.models.block import Block
 from mm_mhmoe.models.init import initialize
 from mm_mhmoe.models.teachers import PixelTeacher
-from mm_mhmoe.models.vector_quantizer import VectorQuantizer
+from mm_mhmoe.models.vector_quantizer import VectorQuantizer, unit
 from mm_mhmoe.nn import FeedForward, PatchEmbedding, Segment, SelfAttention, unpatchify
 
 
@@ -76,11 +76,6 @@ class TokenizerLoss(NamedTuple):
     commitment: Tensor
     vectors_NC: Tensor
     codes_N: Tensor
-
-
-def unit(vectors: Tensor) -> Tensor:
-    """Vectors of length one, in fp32."""
-    return F.normalize(vectors.float(), dim=-1)
 
 
 class VisualTokenizer(nn.Module):
