@@ -21,12 +21,23 @@ class VisionConfig:
     Args:
         image_size: side of the square picture in pixels.
         patch_size: side of a square patch in pixels; divides image_size.
+        pixel_mean: mean of each colour channel, with black 0 and white 1; pixels are normalised by it (BEiT-3: .5).
+        pixel_std: standard deviation of each channel, in the same scale (BEiT-3: .5).
     """
 
     image_size: int = 224
     patch_size: int = 16
+    pixel_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    pixel_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
     def __post_init__(self) -> None:
+        for name in ("pixel_mean", "pixel_std"):  # JSON and YAML know lists only
+            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
+        _require(
+            len(self.pixel_mean) == len(self.pixel_std) == 3 and min(self.pixel_std) > 0,
+            f"vision.pixel_mean={self.pixel_mean} and vision.pixel_std={self.pixel_std} need a number for red, green and "
+            "blue each, the latter positive",
+        )
         _require(
             self.patch_size > 0 and self.image_size > 0 and self.image_size % self.patch_size == 0,
             f"vision.image_size={self.image_size} is not a positive multiple of vision.patch_size={self.patch_size}; "
@@ -214,7 +225,9 @@ PRESETS: dict[str, EncoderConfig] = {
         num_heads=3,
         ffn_dim=768,
         drop_path=0.0,
-        vision=VisionConfig(image_size=96, patch_size=24),
+        vision=VisionConfig(
+            image_size=96, patch_size=16, pixel_mean=(0.80, 0.78, 0.74), pixel_std=(0.33, 0.34, 0.36)
+        ),
         text=TextConfig(vocab_size=1600, max_length=12),
     ),
     "small": replace(_BASE, dim=384, num_heads=6, ffn_dim=1536),

@@ -65,6 +65,7 @@ def test_parity_none_takes_the_size_as_given(config) -> None:
     [
         (lambda: VisionConfig(image_size=100, patch_size=16), ["vision.image_size=100", "vision.patch_size=16"]),
         (lambda: VisionConfig(image_size=16, patch_size=0), ["vision.patch_size=0"]),
+        (lambda: VisionConfig(pixel_std=(0.5, 0.0, 0.5)), ["vision.pixel_std=(0.5, 0.0, 0.5)", "positive"]),
         (lambda: TextConfig(max_length=2), ["text.max_length=2"]),
         (lambda: TextConfig(vocab_size=4), ["text.vocab_size=4"]),
         (lambda: TextConfig(pad_id=0), ["(0, 0, 2, 3, 4)", "differ"]),

@@ -25,7 +25,8 @@ from mm_mhmoe.nn import (
 def build_encoder(config: EncoderConfig) -> Encoder:
     """A freshly initialised encoder; its weights follow torch's global random state."""
     vision, text = config.vision, config.text
-    image = ImageEmbedding(PatchEmbedding(vision.patch_size, config.dim), vision.num_patches, config.dim)
+    patch = PatchEmbedding(vision.patch_size, config.dim, mean=vision.pixel_mean, std=vision.pixel_std)
+    image = ImageEmbedding(patch, vision.num_patches, config.dim)
     words = TextEmbedding(text.vocab_size, text.max_length, config.dim, text.mask_id)
     rates = torch.linspace(0, config.drop_path, config.depth).tolist()
     blocks = [

@@ -86,7 +86,7 @@ class VisualTokenizer(nn.Module):
         self.config = config
         vision, dim = config.vision, config.dim
         self.teacher = PixelTeacher(vision.patch_size)
-        self.patch = PatchEmbedding(vision.patch_size, dim)
+        self.patch = PatchEmbedding(vision.patch_size, dim, mean=vision.pixel_mean, std=vision.pixel_std)
         self.positions_ND = nn.Parameter(torch.empty(vision.num_patches, dim))
         self.encoder_blocks = nn.ModuleList(_block(config) for _ in range(config.encoder_depth))
         self.to_code = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.Tanh(), nn.Linear(dim, config.code_dim))

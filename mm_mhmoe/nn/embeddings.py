@@ -5,6 +5,8 @@ Legend: B batch, C channels, N patches, P values of a patch, L text length, D mo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -31,19 +33,38 @@ def unpatchify(patches_BNP: Tensor, patch_size: int) -> Tensor:
 
 
 class PatchEmbedding(nn.Module):
-    """A linear map of each patch. uint8 pixels are scaled to [-1, 1] here (mean and deviation .5, as BEiT-3)."""
+    """A linear map of each patch, after pixels are normalised by mean and deviation.
 
-    def __init__(self, patch_size: int, dim: int, channels: int = 3) -> None:
+    Args:
+        patch_size: side of a patch.
+        dim: width of a token.
+        mean: of each channel, with black 0 and white 1 (.5 in BEiT-3).
+        std: of each channel, in the same scale (.5 in BEiT-3).
+    """
+
+    shift_C11: Tensor
+    scale_C11: Tensor
+
+    def __init__(
+        self,
+        patch_size: int,
+        dim: int,
+        *,
+        mean: Sequence[float] = (0.5, 0.5, 0.5),
+        std: Sequence[float] = (0.5, 0.5, 0.5),
+    ) -> None:
         super().__init__()
         self.patch_size = patch_size
-        self.proj = nn.Linear(channels * patch_size**2, dim)
+        self.proj = nn.Linear(len(mean) * patch_size**2, dim)
+        # Both for pixels in [-1, 1]; constants of the configuration, so not in checkpoints.
+        self.register_buffer("shift_C11", 2.0 * torch.tensor(mean)[:, None, None] - 1.0, persistent=False)
+        self.register_buffer("scale_C11", 2.0 * torch.tensor(std)[:, None, None], persistent=False)
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """uint8, or floats in [-1, 1]: (B, C, H, W) -> (B, N, D)."""
-        patches = patchify(pixels_BCHW, self.patch_size)
-        if patches.dtype == torch.uint8:
-            patches = patches.to(self.proj.weight.dtype) / 127.5 - 1.0
-        return self.proj(patches)
+        if pixels_BCHW.dtype == torch.uint8:
+            pixels_BCHW = pixels_BCHW.to(self.proj.weight.dtype) / 127.5 - 1.0
+        return self.proj(patchify((pixels_BCHW - self.shift_C11) / self.scale_C11, self.patch_size))
 
 
 class ImageEmbedding(nn.Module):

@@ -109,6 +109,12 @@ def test_a_title_that_is_the_author_falls_back_to_the_folder() -> None:
         make_caption(PurePosixPath("unsorted/mirjam_meijer_01.png"), author, GLOSSARY, FOLDERS, {})
 
 
+def test_the_name_of_a_program_is_no_caption() -> None:
+    icon = PurePosixPath("computer/icons/lemon-theme/apps/kugar.png")
+    with pytest.raises(CaptionRejected, match="names a program"):
+        make_caption(icon, SvgMetadata(title="kugar"), GLOSSARY, FOLDERS, {})
+
+
 def test_series_ignores_numbers_and_colours() -> None:
     first, second = (
         make_caption(PurePosixPath(f"tools/{stem}.png"), SvgMetadata(title="folder"), GLOSSARY, FOLDERS, {}).series

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision.transforms.v2.functional import normalize
 
 from mm_mhmoe.nn import ImageEmbedding, PatchEmbedding, TextEmbedding, patchify, unpatchify
 
@@ -35,15 +36,16 @@ def as_kernel(embedding, channels, patch):
     return kernel.view(-1, channels, patch, patch)
 
 
+@pytest.mark.parametrize("mean, std", [((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), ((0.8, 0.7, 0.6), (0.2, 0.3, 0.4))])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-def test_equals_a_strided_convolution(dtype):
+def test_equals_a_strided_convolution_of_normalised_pixels(dtype, mean, std):
     torch.manual_seed(0)
-    embedding = PatchEmbedding(4, 10)
+    embedding = PatchEmbedding(4, 10, mean=mean, std=std)
     pixels = torch.randint(0, 256, (2, 3, 8, 12), dtype=torch.uint8)
-    scaled = (pixels.float() / 255 - 0.5) / 0.5  # mean and standard deviation of one half
+    normalised = normalize(pixels.float() / 255, list(mean), list(std))  # torchvision's
     kernel = as_kernel(embedding, 3, 4)
-    true = F.conv2d(scaled, kernel, embedding.proj.bias, stride=4).flatten(2).transpose(1, 2)
-    y = embedding(pixels if dtype == torch.uint8 else scaled)
+    true = F.conv2d(normalised, kernel, embedding.proj.bias, stride=4).flatten(2).transpose(1, 2)
+    y = embedding(pixels if dtype == torch.uint8 else pixels.float() / 255 * 2 - 1)
     torch.testing.assert_close(y, true, rtol=1e-4, atol=1e-5)
 
 

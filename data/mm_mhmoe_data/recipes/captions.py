@@ -70,6 +70,8 @@ _VAGUE = frozenset(
         "science",
     ]
 )
+# whose titles are names of programs: "kugar" says nothing about what is drawn
+_PROGRAM_ICONS = "application icon"
 _CATCH_ALL = frozenset(["-", "symbol", "computer", "tool", "office", "transport", "recreation", "education", "shape"])
 
 
@@ -102,10 +104,13 @@ def make_caption(
 ) -> Caption:
     """The caption of the picture at `path` (relative to the png folder).
 
-    Raises `CaptionRejected` when neither title nor file name nor folder says anything about the picture.
+    Raises `CaptionRejected` when neither title nor file name nor folder says anything about the picture, and for the
+    icons of programs.
     """
     folder = path.parent.as_posix()
     category, context = folders.lookup(folder)
+    if context == _PROGRAM_ICONS:
+        raise CaptionRejected("title names a program, not what is shown")
     keywords = usable_keywords(metadata.keywords, keyword_counts)
     stem = clean_stem(path.stem, metadata.creator)
     special = special_title(folder, path.stem.lower(), metadata, glossary)

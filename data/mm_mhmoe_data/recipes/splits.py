@@ -27,7 +27,7 @@ def split_by_cluster(
 
     Clusters go to test until it holds `test` pictures, then to val, the rest to train. Large families (cards,
     folders, stars) always go to train, or one family would be a tenth of the test. With `max_train`, what is
-    least informative (second pictures of a caption, program icons) is left out of train first.
+    least informative (second pictures of a caption) is left out of train first.
     """
     members: dict[int, list[int]] = defaultdict(list)
     for i in clusters.kept:
@@ -62,7 +62,7 @@ def _by_information(candidates: Sequence[Candidate], indices: Sequence[int], see
     keys = {}
     for i in sorted(indices, key=lambda i: _draw(candidates[i].path, seed)):
         caption = candidates[i].caption
-        keys[i] = (seen[caption.text], caption.context == "application icon", _draw(candidates[i].path, seed))
+        keys[i] = (seen[caption.text], _draw(candidates[i].path, seed))
         seen[caption.text] += 1
     return sorted(indices, key=lambda i: keys[i])
 
