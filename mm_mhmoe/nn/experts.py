@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_GRANULE = 512
+_GRANULE = 256
 
 
 class Experts(nn.Module):
@@ -67,11 +67,16 @@ class Experts(nn.Module):
         return torch.cat(outputs) if outputs else x_Nd.new_zeros(x_Nd.shape, dtype=_compute_dtype(x_Nd))
 
     def _one(self, e: int, x_Nd: Tensor) -> Tensor:
+        rows = len(x_Nd)
+        if x_Nd.device.type == "cpu" and _compute_dtype(x_Nd) == torch.bfloat16:
+            # In bf16 the CPU library compiles its kernels anew for every number of rows it has not met, and the router
+            # makes new ones in every step: filled up with zeros, there are few. They change no result and no gradient.
+            x_Nd = F.pad(x_Nd, (0, 0, 0, -rows % _GRANULE))
         # F.linear takes part in autocast where addmm on slices of the stack would not.
         h_NF = F.gelu(F.linear(x_Nd, self.w1_EdF[e].t(), self.b1_EF[e]))
         if self.norm_scale_EF is not None and self.norm_bias_EF is not None:
             h_NF = F.layer_norm(h_NF, h_NF.shape[1:], self.norm_scale_EF[e], self.norm_bias_EF[e], self.norm_eps)
-        return F.linear(h_NF, self.w2_EFd[e].t(), self.b2_Ed[e])
+        return F.linear(h_NF, self.w2_EFd[e].t(), self.b2_Ed[e])[:rows]
 
     def grouped(self, x_Nd: Tensor, counts: Sequence[int]) -> Tensor:
         """All experts in two grouped products (torch.nn.functional.grouped_mm); d and F must be multiples of 8."""
