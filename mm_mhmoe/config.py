@@ -35,8 +35,8 @@ class VisionConfig:
             object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
         _require(
             len(self.pixel_mean) == len(self.pixel_std) == 3 and min(self.pixel_std) > 0,
-            f"vision.pixel_mean={self.pixel_mean} and vision.pixel_std={self.pixel_std} need a number for red, green and "
-            "blue each, the latter positive",
+            f"vision.pixel_mean={self.pixel_mean} and vision.pixel_std={self.pixel_std} need a number for red, green "
+            "and blue each, the latter positive",
         )
         _require(
             self.patch_size > 0 and self.image_size > 0 and self.image_size % self.patch_size == 0,
@@ -225,9 +225,7 @@ PRESETS: dict[str, EncoderConfig] = {
         num_heads=3,
         ffn_dim=768,
         drop_path=0.0,
-        vision=VisionConfig(
-            image_size=96, patch_size=16, pixel_mean=(0.80, 0.78, 0.74), pixel_std=(0.33, 0.34, 0.36)
-        ),
+        vision=VisionConfig(image_size=96, patch_size=16, pixel_mean=(0.80, 0.78, 0.74), pixel_std=(0.33, 0.34, 0.36)),
         text=TextConfig(vocab_size=1600, max_length=12),
     ),
     "small": replace(_BASE, dim=384, num_heads=6, ffn_dim=1536),

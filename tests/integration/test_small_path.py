@@ -186,7 +186,7 @@ def test_failures_are_one_sentence(small_demo, parts, shipped, call, samples_of,
     expect(words(shards=tmp_path / "bad"), str(tar))
     expect(words(tokenizer=tmp_path / "none"), "tokenizer", "mm-mhmoe tokenizer train")
     expect(words(visual_tokenizer=tmp_path / "none"), "none is not a model directory")
-    expect(words(**{"encoder.vision.patch_size": 8}), "patch_size=8", "patch_size=24")
+    expect(words(**{"encoder.vision.patch_size": 8}), "patch_size=8", "patch_size=16")
     expect(words(batch_images=0, batch_texts=0, batch_pairs=0), "batch_images, batch_texts and batch_pairs")
 
     foreign = tmp_path / "foreign"
