@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 FFNKind = Literal["dense", "moe", "mh_moe"]
 Parity = Literal["flops", "none"]
+RouterKind = Literal["top_k", "xmoe", "xmoe_released", "sigmoid_bias", "expert_choice"]
+DropPolicy = Literal["position", "priority"]
+SecondPolicy = Literal["all", "random"]
 
 
 def _require(condition: bool, message: str) -> None:
@@ -93,9 +96,22 @@ class MoEConfig:
         num_experts: experts of one layer.
         top_k: experts that each (sub-)token is sent to.
         heads: sub-tokens that MH-MoE splits every token into (arXiv 2404.15045 uses 4); a plain MoE has no heads.
+        projection_layers: linear maps in MH-MoE's multi-head layer and in its merge layer each; the paper uses 1.
+        inner_residual: adds each sub-token of MH-MoE to its output (equation 6 of the paper; not in its code).
         parity: how hidden_dim is found. flops: the layer costs per token what the dense FFN of ffn_dim costs
             (arXiv 2411.16205, head and merge layers counted, router not). none: hidden_dim is taken as given.
         hidden_dim: hidden size of one expert, for parity=none.
+        router: top_k: softmax (Switch, GShard). xmoe: cosine in a low dimension with a learned temperature (X-MoE,
+            arXiv 2204.09179). xmoe_released: as the published code, with neither. sigmoid_bias: sigmoid scores balanced
+            by a bias (DeepSeek-V3); set balance_loss_weight to 0 with it. expert_choice: experts choose (sub-)tokens,
+            top_k of them on average.
+        router_dim: low dimension of the two xmoe routers.
+        second_policy: random computes the second choice of top_k only sometimes, in training (GShard).
+        router_jitter: multiplicative noise on the input of top_k, in training (Switch: 1e-2).
+        router_noise: additive noise on the logits of top_k, in training.
+        capacity_factor: an expert computes at most this times its even share; null: nothing is dropped.
+        drop_policy: who is dropped from a full expert: position: who comes last; priority: who weighs least.
+        shared_experts: experts that every (sub-)token goes through besides those it is sent to.
         every: a sparse FFN in every n-th layer, counted from the n-th (2: layers 2, 4, ...); the others are dense.
         balance_loss_weight: weight of the load-balance loss (1e-2 in arXiv 2404.15045).
         z_loss_weight: weight of the router z-loss (ST-MoE, arXiv 2202.08906, uses 1e-3).
@@ -104,8 +120,18 @@ class MoEConfig:
     num_experts: int = 8
     top_k: int = 2
     heads: int = 4
+    projection_layers: int = 1
+    inner_residual: bool = False
     parity: Parity = "flops"
     hidden_dim: int | None = None
+    router: RouterKind = "top_k"
+    router_dim: int = 16
+    second_policy: SecondPolicy = "all"
+    router_jitter: float = 0.0
+    router_noise: float = 0.0
+    capacity_factor: float | None = None
+    drop_policy: DropPolicy = "position"
+    shared_experts: int = 0
     every: int = 2
     balance_loss_weight: float = 1e-2
     z_loss_weight: float = 1e-3
@@ -116,7 +142,19 @@ class MoEConfig:
             f"moe.top_k={self.top_k} must lie between 1 and moe.num_experts={self.num_experts}",
         )
         _require(self.heads >= 1, f"moe.heads={self.heads} must be 1 or more")
+        _require(self.projection_layers >= 0, f"moe.projection_layers={self.projection_layers} must not be negative")
         _require(self.every >= 1, f"moe.every={self.every} must be 1 or more")
+        _require(self.shared_experts >= 0, f"moe.shared_experts={self.shared_experts} must not be negative")
+        _require(self.router_dim >= 1, f"moe.router_dim={self.router_dim} must be 1 or more")
+        softmax_only = (self.second_policy != "all", self.router_jitter > 0, self.router_noise > 0)
+        _require(
+            self.router == "top_k" or not any(softmax_only),
+            f"moe.second_policy, moe.router_jitter and moe.router_noise belong to moe.router=top_k, not {self.router}",
+        )
+        _require(
+            self.router != "expert_choice" or self.capacity_factor is None,
+            f"moe.capacity_factor={self.capacity_factor}: experts that choose have a capacity already; leave it out",
+        )
         if self.parity == "none":
             _require(
                 self.hidden_dim is not None and self.hidden_dim > 0,
@@ -188,14 +226,15 @@ class EncoderConfig:
     def expert_hidden_dim(self) -> int:
         """Hidden size of one expert under moe.parity.
 
-        MACs per token: dense FFN 2 D F; MoE 2 k D h; MH-MoE 2 D^2 (head and merge layers) + 2 k D h, because H
-        sub-tokens of D/H cost what one token of D costs. Equal for h = F / k and h = (F - D) / k.
+        MACs per token: dense FFN 2 D F; MoE 2 k D h; MH-MoE 2 n D^2 (n layers for head and merge each) + 2 k D h,
+        because H sub-tokens of D/H cost what one token of D costs. Equal for h = F / k and h = (F - n D) / k; k counts
+        shared experts too.
         """
         if self.moe.parity == "none":
             assert self.moe.hidden_dim is not None
             return self.moe.hidden_dim
-        budget = self.ffn_dim - (self.dim if self.ffn == "mh_moe" else 0)
-        hidden = budget // self.moe.top_k
+        budget = self.ffn_dim - (self.moe.projection_layers * self.dim if self.ffn == "mh_moe" else 0)
+        hidden = budget // (self.moe.top_k + self.moe.shared_experts)
         _require(
             hidden > 0,
             f"moe.parity=flops: ffn_dim={self.ffn_dim}, dim={self.dim}, top_k={self.moe.top_k} leave no hidden size; "

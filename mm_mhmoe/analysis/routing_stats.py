@@ -28,7 +28,7 @@ class LayerLoad:
 
 
 def layer_loads(outputs: Iterable[EncoderOutput]) -> list[LayerLoad]:
-    """Counts over all outputs; padding is left out. Empty for a dense encoder."""
+    """Counts over all outputs; padding and dropped choices are left out. Empty for a dense encoder."""
     image: dict[int, Tensor] = {}
     text: dict[int, Tensor] = {}
     for output in outputs:
@@ -36,8 +36,8 @@ def layer_loads(outputs: Iterable[EncoderOutput]) -> list[LayerLoad]:
             heads = len(routing.experts_SK) // len(output.valid_T)
             for counts, chosen_T in ((image, ~output.is_text_T), (text, output.is_text_T)):
                 of_S = (chosen_T & output.valid_T).repeat_interleave(heads)
-                found_E = routing.experts_SK[of_S].flatten().bincount(minlength=routing.num_experts)
-                counts[layer] = counts.get(layer, 0) + found_E
+                found = routing.target_SK[of_S].flatten().bincount(minlength=routing.num_experts + 1)
+                counts[layer] = counts.get(layer, 0) + found[: routing.num_experts]
     return [LayerLoad(layer=layer, image_E=image[layer], text_E=text[layer]) for layer in sorted(image)]
 
 
@@ -48,7 +48,10 @@ def activated_share(loads: Sequence[LayerLoad], threshold: float) -> float:
 
 
 def first_choices(output: EncoderOutput, layer: LayerRouting) -> Tensor:
-    """The expert with the largest weight for every sub-token: (T, H), in the order of the flat tokens."""
+    """The expert with the largest weight for every sub-token: (T, H), in the order of the flat tokens.
+
+    A choice that was dropped, or not taken, still counts: it is what the sub-token looks like to the router.
+    """
     experts_SK, weights_SK = layer.routing.experts_SK, layer.routing.weights_SK
     best_S = experts_SK.gather(1, weights_SK.argmax(dim=1, keepdim=True)).squeeze(1)
     return best_S.unflatten(0, (len(output.valid_T), -1))

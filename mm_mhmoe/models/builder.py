@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
-from mm_mhmoe.config import EncoderConfig
+from mm_mhmoe.config import EncoderConfig, MoEConfig
 from mm_mhmoe.models.block import Block
 from mm_mhmoe.models.encoder import Encoder
 from mm_mhmoe.models.init import initialize
 from mm_mhmoe.nn import (
+    Capacity,
+    ExpertChoiceRouter,
     Experts,
     FeedForward,
     ImageEmbedding,
@@ -17,8 +21,10 @@ from mm_mhmoe.nn import (
     MultiHeadMoE,
     PatchEmbedding,
     SelfAttention,
+    SigmoidRouter,
     TextEmbedding,
     TopKRouter,
+    XMoERouter,
 )
 
 
@@ -46,18 +52,39 @@ def build_encoder(config: EncoderConfig) -> Encoder:
 
 def build_ffn(config: EncoderConfig, layer: int) -> nn.Module:
     """The FFN of block `layer`: dense, MoE on tokens, or MoE on sub-tokens inside MultiHeadMoE."""
+    inner: dict[str, Any] = {"sub_ln": config.sub_ln, "norm_eps": config.norm_eps}
     if not config.is_sparse(layer):
-        return FeedForward(config.dim, config.ffn_dim, sub_ln=config.sub_ln, norm_eps=config.norm_eps)
-    heads = config.moe.heads if config.ffn == "mh_moe" else 1
-    width = config.dim // heads
+        return FeedForward(config.dim, config.ffn_dim, **inner)
+    options, hidden = config.moe, config.expert_hidden_dim
+    width = config.dim // options.heads if config.ffn == "mh_moe" else config.dim
     moe = MoE(
-        TopKRouter(width, config.moe.num_experts, config.moe.top_k),
-        Experts(
-            config.moe.num_experts,
-            width,
-            config.expert_hidden_dim,
-            sub_ln=config.sub_ln,
-            norm_eps=config.norm_eps,
-        ),
+        build_router(options, width),
+        Experts(options.num_experts, width, hidden, **inner),
+        capacity=_capacity(options),
+        shared=FeedForward(width, options.shared_experts * hidden, **inner) if options.shared_experts else None,
     )
-    return MultiHeadMoE(config.dim, heads, moe) if config.ffn == "mh_moe" else moe
+    if config.ffn == "moe":
+        return moe
+    return MultiHeadMoE(
+        config.dim,
+        options.heads,
+        moe,
+        projection_layers=options.projection_layers,
+        inner_residual=options.inner_residual,
+    )
+
+
+def build_router(moe: MoEConfig, width: int) -> nn.Module:
+    """The router of (sub-)tokens of that width."""
+    size = (width, moe.num_experts, moe.top_k)
+    if moe.router == "expert_choice":
+        return ExpertChoiceRouter(width, moe.num_experts, average_k=moe.top_k)
+    if moe.router == "sigmoid_bias":
+        return SigmoidRouter(*size)
+    if moe.router in ("xmoe", "xmoe_released"):
+        return XMoERouter(*size, routing_dim=moe.router_dim, released=moe.router == "xmoe_released")
+    return TopKRouter(*size, second_policy=moe.second_policy, jitter=moe.router_jitter, noise=moe.router_noise)
+
+
+def _capacity(moe: MoEConfig) -> Capacity | None:
+    return None if moe.capacity_factor is None else Capacity(factor=moe.capacity_factor, policy=moe.drop_policy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mm_mhmoe.nn import Experts, FeedForward, MultiHeadMoE, SelfAttention
 
@@ -17,7 +17,8 @@ def initialize(model: nn.Module, *, depth: int, sub_ln: bool) -> None:
 
     The released BEiT-3 code overwrites this scale by a later normal(0.02) reset; here it stays.
     """
-    own_start = {id(p) for m in model.modules() if isinstance(m, MultiHeadMoE) for p in _projections(m)}
+    multihead = [m for m in model.modules() if isinstance(m, MultiHeadMoE)]
+    own_start = {id(layer.weight) for m in multihead for layer in m.projections()}
     for module in model.modules():
         if isinstance(module, nn.Linear) and id(module.weight) not in own_start:
             nn.init.xavier_uniform_(module.weight)
@@ -34,10 +35,6 @@ def initialize(model: nn.Module, *, depth: int, sub_ln: bool) -> None:
                 nn.init.xavier_uniform_(matrix)
     if sub_ln:
         _scale(model, math.sqrt(math.log(2 * depth)))
-
-
-def _projections(layer: MultiHeadMoE) -> list[Tensor]:
-    return [child.weight for child in layer.children() if isinstance(child, nn.Linear)]
 
 
 def _scale(model: nn.Module, gain: float) -> None:

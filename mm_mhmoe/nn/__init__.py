@@ -1,18 +1,25 @@
 """Layers: pure tensors, no configuration, no training framework, no process groups."""
 
 from mm_mhmoe.nn.attention import Segment, SelfAttention
-from mm_mhmoe.nn.balance import expert_load, load_balance_loss, router_z_loss
+from mm_mhmoe.nn.balance import expert_counts, expert_load, load_balance_loss, router_z_loss
+from mm_mhmoe.nn.capacity import Capacity
 from mm_mhmoe.nn.dispatch import DispatchPlan, DroplessDispatcher
 from mm_mhmoe.nn.embeddings import ImageEmbedding, PatchEmbedding, TextEmbedding, patchify, unpatchify
+from mm_mhmoe.nn.expert_choice import ExpertChoiceRouter
 from mm_mhmoe.nn.experts import Experts
 from mm_mhmoe.nn.feedforward import FeedForward
 from mm_mhmoe.nn.moe import MoE
 from mm_mhmoe.nn.multihead_moe import MultiHeadMoE
-from mm_mhmoe.nn.router import Routing, TopKRouter
+from mm_mhmoe.nn.router import TopKRouter
+from mm_mhmoe.nn.routing import Routing
+from mm_mhmoe.nn.sigmoid_router import SigmoidRouter
+from mm_mhmoe.nn.xmoe_router import XMoERouter
 
 __all__ = [
+    "Capacity",
     "DispatchPlan",
     "DroplessDispatcher",
+    "ExpertChoiceRouter",
     "Experts",
     "FeedForward",
     "ImageEmbedding",
@@ -22,8 +29,11 @@ __all__ = [
     "Routing",
     "Segment",
     "SelfAttention",
+    "SigmoidRouter",
     "TextEmbedding",
     "TopKRouter",
+    "XMoERouter",
+    "expert_counts",
     "expert_load",
     "load_balance_loss",
     "patchify",

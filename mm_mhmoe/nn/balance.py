@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from mm_mhmoe.nn.router import Routing
+from mm_mhmoe.nn.routing import Routing
+
+
+def expert_counts(routing: Routing) -> Tensor:
+    """How many (sub-)tokens each expert computes: (E,), as floats. Padding and dropped choices do not count."""
+    return routing.target_SK.flatten().bincount(minlength=routing.num_experts + 1)[: routing.num_experts].float()
 
 
 def expert_load(routing: Routing) -> Tensor:
-    """Share of the assignments that each expert gets: (E,), sums to 1 (to 0 when every row is padding)."""
-    counts_E = routing.kept(routing.experts_SK).flatten().bincount(minlength=routing.num_experts).float()
+    """Share of the computed choices that each expert has: (E,), sums to 1 (to 0 when every row is padding)."""
+    counts_E = expert_counts(routing)
     return counts_E / counts_E.sum().clamp(min=1.0)
 
 
-def load_balance_loss(routing: Routing) -> Tensor:
-    """E sum_e f_e P_e: f_e the share of assignments, P_e the mean probability of expert e (Switch, arXiv 2101.03961,
-    eq. 4; for k > 1 over all k choices). 1 at perfect balance; 0 when every row is padding."""
-    prob_SE = routing.kept(routing.prob_SE)
+def load_balance_loss(
+    routing: Routing, *, first_choice: bool = False, all_reduce: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
+    """E sum_e f_e P_e: f_e the share of choices, P_e the mean probability of expert e (Switch, arXiv 2101.03961,
+    eq. 4). 1 at perfect balance; 0 when every row is padding.
+
+    Choices count before a capacity drops any of them: a full expert must become less attractive.
+
+    Args:
+        first_choice: f_e counts first choices only (GShard, arXiv 2006.16668, algorithm 1); otherwise all k.
+        all_reduce: sums a tensor over ranks. f_e is then that of the global batch, which lets one rank's data prefer
+            some experts (arXiv 2501.11873); otherwise of this rank's.
+    """
+    prob_SE, experts_SK = routing.kept(routing.prob_SE), routing.kept(routing.experts_SK)
+    if first_choice:
+        experts_SK = experts_SK[:, :1]
+    counts_E = experts_SK.flatten().bincount(minlength=routing.num_experts).float()
+    if all_reduce is not None:
+        counts_E = all_reduce(counts_E)
+    share_E = counts_E / counts_E.sum().clamp(min=1.0)
     mean_E = prob_SE.sum(dim=0) / max(1, len(prob_SE))
-    return routing.num_experts * (expert_load(routing) * mean_E).sum()
+    return routing.num_experts * (share_E * mean_E).sum()
 
 
 def router_z_loss(routing: Routing) -> Tensor:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mm_mhmoe.nn.router import Routing
+from mm_mhmoe.nn.routing import Routing
 
 
 class DispatchPlan(NamedTuple):
@@ -34,10 +34,8 @@ class DroplessDispatcher:
     def dispatch(self, x_Sd: Tensor, routing: Routing) -> tuple[Tensor, DispatchPlan]:
         """Rows (N, d) sorted by expert, and the plan to bring their outputs back."""
         top_k = routing.experts_SK.shape[1]
-        # Padding sorts behind the last expert and is cut off; small integers sort several times faster.
-        target_SK = routing.experts_SK
-        if routing.valid_S is not None:
-            target_SK = target_SK.masked_fill(~routing.valid_S.unsqueeze(1), routing.num_experts)
+        # What is not computed sorts behind the last expert and is cut off; small integers sort several times faster.
+        target_SK = routing.target_SK
         small = torch.uint8 if routing.num_experts < 256 else torch.int16
         order = target_SK.flatten().to(small).argsort(stable=True)
         counts = target_SK.flatten().bincount(minlength=routing.num_experts + 1)[: routing.num_experts].tolist()

@@ -2,30 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from mm_mhmoe.nn.dispatch import DroplessDispatcher
 from mm_mhmoe.nn.experts import Experts
-from mm_mhmoe.nn.router import Routing, TopKRouter
+from mm_mhmoe.nn.routing import Routing
 
 
 class MoE(nn.Module):
-    """Router, dispatcher, experts: each is its own object and can be replaced.
+    """Router, capacity, dispatcher, experts: each is its own object and can be replaced.
 
     Args:
         router: `(x_Sd, valid_S) -> Routing`.
         experts: `(x_Nd sorted by expert, counts) -> y_Nd`.
-        dispatcher: `dispatch` and `combine`; None: every choice is computed.
+        dispatcher: `dispatch` and `combine`; None: every choice that the routing sends is computed here.
+        capacity: `Routing -> Routing`, with choices dropped that an expert has no room for; None: nothing is dropped.
+        shared: an expert that every (sub-)token goes through as well, `x_Sd -> y_Sd` (DeepSeekMoE, arXiv 2401.06066).
     """
 
-    def __init__(self, router: TopKRouter, experts: Experts, dispatcher: DroplessDispatcher | None = None) -> None:
+    def __init__(
+        self,
+        router: nn.Module,
+        experts: Experts,
+        dispatcher: DroplessDispatcher | None = None,
+        *,
+        capacity: Callable[[Routing], Routing] | None = None,
+        shared: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.router = router
         self.experts = experts
         self.dispatcher = dispatcher or DroplessDispatcher()
+        self.capacity = capacity
+        self.shared = shared
 
     def forward(self, x_Sd: Tensor, valid_S: Tensor | None = None) -> tuple[Tensor, Routing]:
         """(S, d) -> (S, d) and the routing. Rows where valid_S is False come out as zero."""
         routing = self.router(x_Sd, valid_S)
+        if self.capacity is not None:
+            routing = self.capacity(routing)
         rows_Nd, plan = self.dispatcher.dispatch(x_Sd, routing)
-        return self.dispatcher.combine(self.experts(rows_Nd, plan.counts), plan), routing
+        y_Sd = self.dispatcher.combine(self.experts(rows_Nd, plan.counts), plan)
+        if self.shared is not None:
+            shared_Sd = self.shared(x_Sd)
+            y_Sd = y_Sd + (shared_Sd if valid_S is None else shared_Sd.masked_fill(~valid_S.unsqueeze(1), 0.0))
+        return y_Sd, routing

@@ -12,13 +12,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from mm_mhmoe.batch import ImageTextBatch, PretrainBatch, VQABatch
-from mm_mhmoe.config import EncoderConfig
 from mm_mhmoe.models.checkpoints import describe
-from mm_mhmoe.models.encoder import EncoderOutput
-from mm_mhmoe.models.tasks import PretrainModel, RetrievalModel, VQAModel
+from mm_mhmoe.models.encoder import Encoder, EncoderOutput
+from mm_mhmoe.models.tasks import PretrainModel, RetrievalModel, TaskModel, VQAModel
 from mm_mhmoe.models.vector_quantizer import perplexity
 from mm_mhmoe.models.visual_tokenizer import VisualTokenizer
-from mm_mhmoe.nn import expert_load
+from mm_mhmoe.nn import SigmoidRouter, expert_load
 from mm_mhmoe.objectives.contrastive import info_nce
 from mm_mhmoe.objectives.masked import MaskedLoss, masked_losses
 from mm_mhmoe.objectives.sparse import auxiliary_losses, weighted_auxiliary
@@ -60,6 +59,14 @@ def sparse_metrics(output: EncoderOutput) -> dict[str, Tensor]:
         return {}
     loads = torch.stack([expert_load(layer.routing).max() * layer.routing.num_experts for layer in output.routing])
     return {"expert_load": loads.mean()}
+
+
+def update_router_biases(encoder: Encoder, output: EncoderOutput) -> None:
+    """Lets the routers that balance by a bias take a step towards even loads, the same on every rank."""
+    for layer, routing in output.routing:
+        for module in encoder.blocks[layer].modules():
+            if isinstance(module, SigmoidRouter):
+                module.update_bias(routing, _sum_over_ranks)
 
 
 class VisualTokenizerModule(RunModule):
@@ -138,6 +145,7 @@ class PretrainModule(RunModule):
 
     def training_step(self, batch: PretrainBatch, batch_idx: int) -> Tensor:
         losses, output = masked_losses(self.model, self.visual_tokenizer.codes, batch, from_cls=self.from_cls)
+        update_router_biases(self.model.encoder, output)
         auxiliary = auxiliary_losses(output.routing)
         total = self._total(losses) + weighted_auxiliary(auxiliary, self.model.config.moe)
         values = {"loss": total, **{n: part.loss for n, part in losses.items()}, **auxiliary, **sparse_metrics(output)}
@@ -167,7 +175,7 @@ class RetrievalModule(RunModule):
         image_BP, text_BP, output = self.model(batch)
         contrastive = info_nce(image_BP, text_BP, self.model.head.scale)
         values = {"contrastive": contrastive, "scale": self.model.head.scale}
-        return finish_finetune_step(self, self.model.config, contrastive, output, values)
+        return finish_finetune_step(self, self.model, contrastive, output, values)
 
 
 class VQAModule(RunModule):
@@ -183,15 +191,16 @@ class VQAModule(RunModule):
         logits_BA, output = self.model(batch.pairs)
         answer = soft_target_bce(logits_BA, batch.targets_BA)
         score = batch.targets_BA.gather(1, logits_BA.detach().argmax(dim=1, keepdim=True)).mean()
-        return finish_finetune_step(self, self.model.config, answer, output, {"answer": answer, "score": score})
+        return finish_finetune_step(self, self.model, answer, output, {"answer": answer, "score": score})
 
 
 def finish_finetune_step(
-    module: RunModule, config: EncoderConfig, loss: Tensor, output: EncoderOutput, values: dict[str, Tensor]
+    module: RunModule, model: TaskModel, loss: Tensor, output: EncoderOutput, values: dict[str, Tensor]
 ) -> Tensor:
     """Adds the auxiliary losses and logs the step."""
+    update_router_biases(model.encoder, output)
     auxiliary = auxiliary_losses(output.routing)
-    total = loss + weighted_auxiliary(auxiliary, config.moe)
+    total = loss + weighted_auxiliary(auxiliary, model.config.moe)
     logged = {"loss": total, **values, **auxiliary, **sparse_metrics(output)}
     module.log_step(logged, shown=(*values, "expert_load"), tokens=len(output.valid_T))
     return total

@@ -39,6 +39,17 @@ def test_against_torchs_counter(config, stream, ffn, kind, length, every, heads,
     assert counter.get_total_flops() - patches == 2 * length * token_flops(encoder_config, length).total
 
 
+@pytest.mark.parametrize("router", ["xmoe", "xmoe_released", "sigmoid_bias"])
+@pytest.mark.parametrize("ffn", ["moe", "mh_moe"])
+def test_other_routers_and_shared_experts_against_torchs_counter(config, stream, ffn, router) -> None:
+    moe = MoEConfig(num_experts=4, every=1, router=router, router_dim=6, shared_experts=1, projection_layers=2)
+    encoder_config = config(ffn=ffn, moe=moe)
+    counter = FlopCounterMode(display=False)
+    with mock.patch.object(F, "scaled_dot_product_attention", attention), torch.no_grad(), counter:
+        build_encoder(encoder_config).eval()(stream("texts", rows=2, padded=False))
+    assert counter.get_total_flops() == 2 * 8 * token_flops(encoder_config, 8).total
+
+
 def test_flops_parity_leaves_only_the_router_and_rounding(config) -> None:
     dense = token_flops(config(ffn="dense"), 10)
     sparse = token_flops(config(ffn="mh_moe"), 10)

@@ -149,3 +149,14 @@ def test_autocast_stays_near_fp32_and_routes_alike():
     assert (y.float() - true).abs().max() < 0.03 * true.abs().max()
     y.float().sum().backward()
     assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in moe.parameters())
+
+
+def test_a_shared_expert_is_added_and_sees_no_padding():
+    plain = make()
+    shared = FeedForward(12, 7).double()
+    moe = MoE(plain.router, plain.experts, shared=shared)
+    x, valid = torch.randn(9, 12, dtype=torch.float64), torch.arange(9) < 6
+    x[~valid] = torch.nan
+    y, _ = moe(x, valid)
+    torch.testing.assert_close(y[valid], plain(x, valid)[0][valid] + shared(x[valid]))
+    assert torch.equal(y[~valid], torch.zeros(3, 12, dtype=torch.float64))

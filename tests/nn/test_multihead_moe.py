@@ -28,7 +28,7 @@ class Double(Identity):
 
 def test_one_head_without_projections_is_the_moe_bit_for_bit():
     moe = moe_of(12)
-    layer = MultiHeadMoE(12, 1, moe, projections=False)
+    layer = MultiHeadMoE(12, 1, moe, projection_layers=0)
     x, valid = torch.randn(20, 12), torch.rand(20) > 0.3
     ours, theirs = layer(x, valid), moe(x, valid)
     assert torch.equal(ours[0], theirs[0])
@@ -40,7 +40,7 @@ def test_one_head_without_projections_is_the_moe_bit_for_bit():
 def test_split_and_merge_are_inverse(tokens, heads, width):
     moe = Identity()
     x = torch.randn(tokens, heads * width)
-    y, _ = MultiHeadMoE(heads * width, heads, moe, projections=False)(x)
+    y, _ = MultiHeadMoE(heads * width, heads, moe, projection_layers=0)(x)
     assert torch.equal(y, x)
     assert moe.seen[0].shape == (tokens * heads, width)
 
@@ -48,13 +48,13 @@ def test_split_and_merge_are_inverse(tokens, heads, width):
 def test_sub_tokens_are_consecutive_slices_and_share_their_tokens_mask():
     moe = Identity()
     x = torch.arange(12.0).view(2, 6)
-    MultiHeadMoE(6, 3, moe, projections=False)(x, torch.tensor([True, False]))
+    MultiHeadMoE(6, 3, moe, projection_layers=0)(x, torch.tensor([True, False]))
     assert moe.seen[0].tolist() == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9], [10, 11]]
     assert moe.seen[1].tolist() == [True] * 3 + [False] * 3
 
 
 def test_any_sparse_layer_fits():
-    layer = MultiHeadMoE(6, 3, Double(), projections=False)
+    layer = MultiHeadMoE(6, 3, Double(), projection_layers=0)
     y, routing = layer(torch.ones(2, 6))
     assert torch.equal(y, torch.full((2, 6), 2.0)) and routing == "any routing"
 
@@ -76,6 +76,26 @@ def test_equations_of_the_paper(padding):
     merged = torch.cat([moe(z[:, i : i + 4], valid)[0] for i in (0, 4, 8)], dim=1)
     torch.testing.assert_close(y, merged @ merge.weight.t() + merge.bias)
     assert len(routing.experts_SK) == 30
+
+
+@pytest.mark.parametrize("layers", [0, 2, 3])
+def test_more_projection_layers_and_the_inner_residual(layers):
+    torch.manual_seed(0)
+    moe = moe_of(4).double()
+    layer = MultiHeadMoE(12, 3, moe, projection_layers=layers, inner_residual=True).double()
+    x, valid = torch.randn(10, 12, dtype=torch.float64), torch.arange(10) < 7
+
+    def project(linears, x):
+        for number, linear in enumerate(linears):
+            x = x @ linear.weight.t() + linear.bias
+            x = x if number == len(linears) - 1 else nn.functional.gelu(x)
+        return x
+
+    linears = layer.projections()
+    assert len(linears) == 2 * layers
+    z = project(linears[:layers], x)
+    merged = torch.cat([moe(z[:, i : i + 4], valid)[0] + z[:, i : i + 4] for i in (0, 4, 8)], dim=1)
+    torch.testing.assert_close(layer(x, valid)[0][valid], project(linears[layers:], merged)[valid])
 
 
 def test_gradients_are_the_numerical_ones():

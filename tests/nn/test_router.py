@@ -68,3 +68,36 @@ def test_no_rows():
     routing = make()(torch.zeros(0, 16))
     assert routing.experts_SK.shape == (0, 2)
     assert routing.prob_SE.shape == (0, 8)
+
+
+def test_the_random_second_choice_is_taken_as_often_as_twice_its_weight():
+    """GShard, arXiv 2006.16668, algorithm 1; over 20,000 draws a share is within 0.02 with five deviations to spare."""
+    router = TopKRouter(16, 8, 2, second_policy="random")
+    x = torch.randn(1, 16).expand(20_000, 16)
+    routing = router(x)
+    assert routing.sent_SK[:, 0].all()
+    share = min(1.0, 2 * routing.weights_SK[0, 1].item())
+    assert 0.05 < share < 0.95
+    assert routing.sent_SK[:, 1].float().mean().item() == pytest.approx(share, abs=0.02)
+    assert router.eval()(x).sent_SK is None
+
+
+@pytest.mark.parametrize("options", [{"jitter": 0.1}, {"noise": 0.5}])
+def test_noise_is_there_in_training_only(options):
+    torch.manual_seed(0)
+    router, x = TopKRouter(16, 8, 2, **options), torch.randn(400, 16)
+    clean = x @ router.gate.weight.t()
+    noise = (router(x).logits_SE - clean).detach()
+    if "noise" in options:
+        assert noise.std().item() == pytest.approx(0.5, rel=0.1)
+    else:  # sum_i w_i x_i u_i with u uniform in [-a, a], whose variance is a^2 / 3
+        wanted = (0.1**2 / 3 * (x**2 @ (router.gate.weight**2).t())).mean().sqrt().item()
+        assert noise.std().item() == pytest.approx(wanted, rel=0.1)
+    assert torch.equal(router.eval()(x).logits_SE, clean)
+
+
+def test_options_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="second_policy=random"):
+        TopKRouter(16, 8, 1, second_policy="random")
+    with pytest.raises(ValueError, match=r"jitter=1\.5"):
+        TopKRouter(16, 8, 1, jitter=1.5)

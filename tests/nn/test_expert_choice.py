@@ -1,0 +1,45 @@
+"""Truth: each expert's sorted list of scores (arXiv 2202.09368, section 3)."""
+
+import math
+
+import pytest
+import torch
+
+from mm_mhmoe.nn import ExpertChoiceRouter, Experts, MoE, MultiHeadMoE, expert_counts
+
+
+@pytest.mark.parametrize("average_k", [1, 2, 1.5, 5])
+def test_every_expert_takes_its_best(average_k):
+    torch.manual_seed(0)
+    router, x = ExpertChoiceRouter(16, 5, average_k), torch.randn(33, 16)
+    valid = torch.rand(33) < 0.8
+    routing = router(x, valid)
+    prob = (x @ router.gate.weight.t()).softmax(1)
+    real = [s for s in range(33) if valid[s]]
+    taken = math.ceil(average_k * len(real) / 5)
+    for e in range(5):
+        best = set(sorted(real, key=lambda s: -prob[s, e].item())[:taken])
+        assert {s for s in range(33) if routing.sent_SK[s, e]} == best
+    torch.testing.assert_close(routing.weights_SK, prob.masked_fill(~valid[:, None], 0.2))
+    assert expert_counts(routing).tolist() == [taken] * 5
+
+
+def test_through_experts_and_under_multi_head():
+    torch.manual_seed(0)
+    moe = MoE(ExpertChoiceRouter(4, 3, 1.0), Experts(3, 4, 8))
+    x = torch.randn(10, 4)
+    y, routing = moe(x)
+    for s in range(10):
+        wanted = sum(
+            (routing.weights_SK[s, e] * moe.experts(x[s : s + 1], [int(i == e) for i in range(3)])[0])
+            for e in range(3)
+            if routing.sent_SK[s, e]
+        )
+        torch.testing.assert_close(y[s], wanted if isinstance(wanted, torch.Tensor) else torch.zeros(4))
+    out, inner = MultiHeadMoE(8, 2, moe)(torch.randn(10, 8))
+    assert out.shape == (10, 8) and expert_counts(inner).tolist() == [7, 7, 7]  # ceil(20 sub-tokens / 3)
+
+
+def test_more_experts_than_there_are_is_refused():
+    with pytest.raises(ValueError, match=r"average_k=6.*num_experts=5"):
+        ExpertChoiceRouter(16, 5, 6)
