@@ -139,10 +139,11 @@ def _charts(out: Path, seed: int, rows: list[Variant]) -> list[CurveChart]:
         y_label="1 - cosine",
     )
     add(
-        "Visual tokenizer: codes in use",
-        "Share of the codebook that patches of recent batches were given; 1 means no code is wasted.",
-        [curve(codes, "train/codes_used", "codes used")],
-        y_label="share",
+        "Visual tokenizer: perplexity of the codes",
+        "As many codes, evenly used, would say as much as those of a batch; low means a collapsed codebook. The low "
+        "start is that of the random codebook, which k-means replaces when the vectors have spread.",
+        [curve(codes, "train/code_perplexity", "perplexity")],
+        y_label="codes",
     )
     pretrained = [row for row in rows if row.pretrained]
     for metric, title in (
