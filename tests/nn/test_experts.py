@@ -116,3 +116,28 @@ def test_autocast_computes_in_bf16_and_keeps_fp32_gradients(sub_ln):
 def test_counts_that_do_not_fit_are_refused(counts):
     with pytest.raises(ValueError, match="4"):
         make()(torch.randn(4, 16), counts)
+
+
+def test_in_bf16_on_cpus_products_have_few_sizes_and_the_same_results(monkeypatch):
+    """A size that the CPU library has not met costs it a compilation; rows of zeros fill each expert's up."""
+    torch.manual_seed(0)
+    experts, counts = Experts(4, 16, 24, sub_ln=True), [3, 300, 0, 257]
+    x = torch.randn(560, 16, requires_grad=True)
+    sizes, linear = set(), torch.nn.functional.linear
+
+    def spy(rows, *parts):
+        sizes.add(len(rows))
+        return linear(rows, *parts)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", spy)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = experts(x, counts)
+    assert sizes == {256, 512}
+    pull = torch.randn_like(x)
+    inputs = (x, *experts.parameters())
+    filled = torch.autograd.grad((y.float() * pull).sum(), inputs)
+    exact = experts(x, counts)  # fp32: not filled up
+    assert sizes == {256, 512, 3, 300, 257}
+    torch.testing.assert_close(y.float(), exact, rtol=0.05, atol=0.05)
+    for ours, true in zip(filled, torch.autograd.grad((exact * pull).sum(), inputs), strict=True):
+        assert (ours - true).norm() < 0.02 * true.norm()
