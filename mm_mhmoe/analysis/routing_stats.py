@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mm_mhmoe.models.encoder import EncoderOutput, LayerRouting
+from mm_mhmoe.nn.routing import choice_counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +37,7 @@ def layer_loads(outputs: Iterable[EncoderOutput]) -> list[LayerLoad]:
             heads = len(routing.experts_SK) // len(output.valid_T)
             for counts, chosen_T in ((image, ~output.is_text_T), (text, output.is_text_T)):
                 of_S = (chosen_T & output.valid_T).repeat_interleave(heads)
-                found = routing.target_SK[of_S].flatten().bincount(minlength=routing.num_experts + 1)
-                counts[layer] = counts.get(layer, 0) + found[: routing.num_experts]
+                counts[layer] = counts.get(layer, 0) + choice_counts(routing.target_SK[of_S], routing.num_experts)
     return [LayerLoad(layer=layer, image_E=image[layer], text_E=text[layer]) for layer in sorted(image)]
 
 

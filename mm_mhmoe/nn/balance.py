@@ -7,12 +7,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mm_mhmoe.nn.routing import Routing
+from mm_mhmoe.nn.routing import Routing, choice_counts
 
 
 def expert_counts(routing: Routing) -> Tensor:
     """How many (sub-)tokens each expert computes: (E,), as floats. Padding and dropped choices do not count."""
-    return routing.target_SK.flatten().bincount(minlength=routing.num_experts + 1)[: routing.num_experts].float()
+    return choice_counts(routing.target_SK, routing.num_experts).float()
 
 
 def expert_load(routing: Routing) -> Tensor:
@@ -37,7 +37,7 @@ def load_balance_loss(
     prob_SE, experts_SK = routing.kept(routing.prob_SE), routing.kept(routing.experts_SK)
     if first_choice:
         experts_SK = experts_SK[:, :1]
-    counts_E = experts_SK.flatten().bincount(minlength=routing.num_experts).float()
+    counts_E = choice_counts(experts_SK, routing.num_experts).float()
     if all_reduce is not None:
         counts_E = all_reduce(counts_E)
     share_E = counts_E / counts_E.sum().clamp(min=1.0)

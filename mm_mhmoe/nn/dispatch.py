@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mm_mhmoe.nn.routing import Routing
+from mm_mhmoe.nn.routing import Routing, choice_counts
 
 
 class DispatchPlan(NamedTuple):
@@ -38,7 +38,7 @@ class DroplessDispatcher:
         target_SK = routing.target_SK
         small = torch.uint8 if routing.num_experts < 256 else torch.int16
         order = target_SK.flatten().to(small).argsort(stable=True)
-        counts = target_SK.flatten().bincount(minlength=routing.num_experts + 1)[: routing.num_experts].tolist()
+        counts = choice_counts(target_SK, routing.num_experts).tolist()
         order_N = order[: sum(counts)]
         source_N = order_N // top_k
         plan = DispatchPlan(counts, source_N, routing.weights_SK.flatten()[order_N], len(x_Sd))

@@ -47,6 +47,21 @@ class Routing:
         return target_SK
 
 
+def choice_counts(target_SK: Tensor, num_experts: int) -> Tensor:
+    """How often each expert is the target: (E,), int64. A target of E is nobody (see `Routing.target_SK`)."""
+    return target_SK.flatten().bincount(minlength=num_experts + 1)[:num_experts]
+
+
+def mixing_weights(chosen_SK: Tensor) -> Tensor:
+    """The chosen experts' scores, normalised to sum to one.
+
+    A single one stays as it is: normalised it would be one, and the router would have no gradient.
+    """
+    if chosen_SK.shape[1] == 1:
+        return chosen_SK
+    return chosen_SK / chosen_SK.sum(dim=1, keepdim=True).clamp(min=torch.finfo(chosen_SK.dtype).tiny)
+
+
 def full_precision(x_Sd: Tensor, valid_S: Tensor | None) -> Tensor:
     """A router's input in fp32 (float64 stays), with zeros at padding.
 

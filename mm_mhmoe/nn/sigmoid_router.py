@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mm_mhmoe.nn.balance import expert_counts
 from mm_mhmoe.nn.router import check_top_k
-from mm_mhmoe.nn.routing import Routing, full_precision, gate_logits
+from mm_mhmoe.nn.routing import Routing, full_precision, gate_logits, mixing_weights
 
 
 class SigmoidRouter(nn.Module):
@@ -43,11 +43,7 @@ class SigmoidRouter(nn.Module):
         logits_SE = gate_logits(full_precision(x_Sd, valid_S), self.gate.weight)
         score_SE = logits_SE.sigmoid()
         experts_SK = (score_SE.detach() + self.bias_E).topk(self.top_k, dim=1).indices
-        chosen_SK = score_SE.gather(1, experts_SK)
-        if self.top_k == 1:  # normalised, it would be one, and the router would have no gradient
-            weights_SK = chosen_SK
-        else:
-            weights_SK = chosen_SK / chosen_SK.sum(dim=1, keepdim=True).clamp(min=torch.finfo(chosen_SK.dtype).tiny)
+        weights_SK = mixing_weights(score_SE.gather(1, experts_SK))
         prob_SE = score_SE / score_SE.sum(dim=1, keepdim=True)
         return Routing(logits_SE, prob_SE, experts_SK, weights_SK, valid_S)
 

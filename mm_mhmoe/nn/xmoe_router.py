@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mm_mhmoe.nn.router import check_top_k
-from mm_mhmoe.nn.routing import Routing, full_precision, gate_logits
+from mm_mhmoe.nn.routing import Routing, full_precision, gate_logits, mixing_weights
 
 GateFunction = Literal["softmax", "sigmoid"]
 
@@ -56,7 +56,6 @@ class XMoERouter(nn.Module):
         self.num_experts = num_experts
         self.top_k = top_k
         self.gate = gate
-        self.released = released
         self.reduce = nn.Linear(dim, routing_dim, bias=False)
         self.embeddings_ER = nn.Parameter(torch.empty(num_experts, routing_dim))
         nn.init.orthogonal_(self.embeddings_ER, gain=0.32)  # as the published code
@@ -73,10 +72,8 @@ class XMoERouter(nn.Module):
             logits_SE = cosine_SE / self.log_temperature.exp()
             scores_SE = self._activate(logits_SE)
             prob_SE = self._activate(cosine_SE / BALANCE_TEMPERATURE[self.gate])
-        weights_SK, experts_SK = scores_SE.topk(self.top_k, dim=1)
-        if self.top_k > 1:
-            weights_SK = weights_SK / weights_SK.sum(dim=1, keepdim=True).clamp(min=torch.finfo(weights_SK.dtype).tiny)
-        return Routing(logits_SE, prob_SE, experts_SK, weights_SK, valid_S)
+        chosen_SK, experts_SK = scores_SE.topk(self.top_k, dim=1)
+        return Routing(logits_SE, prob_SE, experts_SK, mixing_weights(chosen_SK), valid_S)
 
     def _activate(self, logits_SE: Tensor) -> Tensor:
         return logits_SE.softmax(dim=1) if self.gate == "softmax" else logits_SE.sigmoid()

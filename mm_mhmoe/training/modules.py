@@ -145,13 +145,9 @@ class PretrainModule(RunModule):
 
     def training_step(self, batch: PretrainBatch, batch_idx: int) -> Tensor:
         losses, output = masked_losses(self.model, self.visual_tokenizer.codes, batch, from_cls=self.from_cls)
-        update_router_biases(self.model.encoder, output)
-        auxiliary = auxiliary_losses(output.routing)
-        total = self._total(losses) + weighted_auxiliary(auxiliary, self.model.config.moe)
-        values = {"loss": total, **{n: part.loss for n, part in losses.items()}, **auxiliary, **sparse_metrics(output)}
+        values = {name: part.loss for name, part in losses.items()}
         shown = tuple(name for name in losses if not name.endswith("_cls"))
-        self.log_step(values, shown=(*shown, "expert_load"), tokens=len(output.valid_T))
-        return total
+        return finish_step(self, self.model, self._total(losses), output, values, shown=shown)
 
     def validation_step(self, batch: PretrainBatch, batch_idx: int) -> None:
         losses, _ = masked_losses(self.model, self.visual_tokenizer.codes, batch, from_cls=self.from_cls)
@@ -175,7 +171,7 @@ class RetrievalModule(RunModule):
         image_BP, text_BP, output = self.model(batch)
         contrastive = info_nce(image_BP, text_BP, self.model.head.scale)
         values = {"contrastive": contrastive, "scale": self.model.head.scale}
-        return finish_finetune_step(self, self.model, contrastive, output, values)
+        return finish_step(self, self.model, contrastive, output, values, shown=tuple(values))
 
 
 class VQAModule(RunModule):
@@ -191,18 +187,25 @@ class VQAModule(RunModule):
         logits_BA, output = self.model(batch.pairs)
         answer = soft_target_bce(logits_BA, batch.targets_BA)
         score = batch.targets_BA.gather(1, logits_BA.detach().argmax(dim=1, keepdim=True)).mean()
-        return finish_finetune_step(self, self.model, answer, output, {"answer": answer, "score": score})
+        values = {"answer": answer, "score": score}
+        return finish_step(self, self.model, answer, output, values, shown=tuple(values))
 
 
-def finish_finetune_step(
-    module: RunModule, model: TaskModel, loss: Tensor, output: EncoderOutput, values: dict[str, Tensor]
+def finish_step(
+    module: RunModule,
+    model: TaskModel,
+    loss: Tensor,
+    output: EncoderOutput,
+    values: dict[str, Tensor],
+    *,
+    shown: tuple[str, ...],
 ) -> Tensor:
-    """Adds the auxiliary losses and logs the step."""
+    """Balances the routers, adds the auxiliary losses to the task's loss and logs the step."""
     update_router_biases(model.encoder, output)
     auxiliary = auxiliary_losses(output.routing)
     total = loss + weighted_auxiliary(auxiliary, model.config.moe)
     logged = {"loss": total, **values, **auxiliary, **sparse_metrics(output)}
-    module.log_step(logged, shown=(*values, "expert_load"), tokens=len(output.valid_T))
+    module.log_step(logged, shown=(*shown, "expert_load"), tokens=len(output.valid_T))
     return total
 
 
