@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 FFNKind = Literal["dense", "moe", "mh_moe"]
 Parity = Literal["flops", "none"]
@@ -146,6 +146,17 @@ class MoEConfig:
         _require(self.every >= 1, f"moe.every={self.every} must be 1 or more")
         _require(self.shared_experts >= 0, f"moe.shared_experts={self.shared_experts} must not be negative")
         _require(self.router_dim >= 1, f"moe.router_dim={self.router_dim} must be 1 or more")
+        for name, choices in (
+            ("router", RouterKind),
+            ("drop_policy", DropPolicy),
+            ("second_policy", SecondPolicy),
+        ):
+            value = getattr(self, name)
+            _require(value in get_args(choices), f"moe.{name}={value!r} is not one of {', '.join(get_args(choices))}")
+        _require(
+            self.capacity_factor is None or self.capacity_factor > 0,
+            f"moe.capacity_factor={self.capacity_factor} must be positive; leave it out to drop nothing",
+        )
         softmax_only = (self.second_policy != "all", self.router_jitter > 0, self.router_noise > 0)
         _require(
             self.router == "top_k" or not any(softmax_only),

@@ -73,6 +73,11 @@ def test_parity_none_takes_the_size_as_given(config) -> None:
         (lambda: MoEConfig(top_k=0), ["moe.top_k=0"]),
         (lambda: MoEConfig(heads=0), ["moe.heads=0"]),
         (lambda: MoEConfig(every=0), ["moe.every=0"]),
+        (lambda: MoEConfig(router="top-k"), ["moe.router='top-k'", "xmoe_released"]),  # type: ignore[arg-type]
+        (lambda: MoEConfig(drop_policy="last"), ["moe.drop_policy='last'", "priority"]),  # type: ignore[arg-type]
+        (lambda: MoEConfig(second_policy="x"), ["moe.second_policy='x'", "random"]),  # type: ignore[arg-type]
+        (lambda: MoEConfig(capacity_factor=0.0), ["moe.capacity_factor=0.0", "positive"]),
+        (lambda: MoEConfig(projection_layers=-1), ["moe.projection_layers=-1"]),
         (lambda: MoEConfig(shared_experts=-1), ["moe.shared_experts=-1"]),
         (lambda: MoEConfig(router_dim=0), ["moe.router_dim=0"]),
         (lambda: MoEConfig(router="xmoe", router_jitter=0.1), ["moe.router_jitter", "moe.router=top_k", "xmoe"]),

@@ -47,8 +47,11 @@ def token_flops(config: EncoderConfig, length: int) -> TokenFlops:
 
 
 def active_share(config: EncoderConfig) -> float:
-    """Largest share of a sparse layer's experts that one token can use: k of E, or k for each of its H sub-tokens."""
-    if config.ffn == "dense":
+    """Largest share of a sparse layer's experts that one token can use: k of E, or k for each of its H sub-tokens.
+
+    Under expert choice all of them may take the same token.
+    """
+    if config.ffn == "dense" or config.moe.router == "expert_choice":
         return 1.0
     heads = config.moe.heads if config.ffn == "mh_moe" else 1
     return min(1.0, heads * config.moe.top_k / config.moe.num_experts)

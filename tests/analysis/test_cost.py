@@ -62,3 +62,4 @@ def test_active_share(config) -> None:
     assert active_share(config(ffn="moe", moe=MoEConfig(num_experts=8, top_k=2))) == 2 / 8
     assert active_share(config(ffn="mh_moe", moe=MoEConfig(num_experts=16, top_k=2, heads=4))) == 8 / 16
     assert active_share(config(ffn="mh_moe", moe=MoEConfig(num_experts=4, top_k=2, heads=4))) == 1.0
+    assert active_share(config(ffn="moe", moe=MoEConfig(num_experts=8, top_k=2, router="expert_choice"))) == 1.0
