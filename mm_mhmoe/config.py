@@ -10,6 +10,7 @@ Parity = Literal["flops", "none"]
 RouterKind = Literal["top_k", "xmoe", "xmoe_released", "sigmoid_bias", "expert_choice"]
 DropPolicy = Literal["position", "priority"]
 SecondPolicy = Literal["all", "random"]
+Activation = Literal["gelu", "swiglu"]
 
 
 def _require(condition: bool, message: str) -> None:
@@ -112,6 +113,9 @@ class MoEConfig:
         capacity_factor: an expert computes at most this times its even share; null: nothing is dropped.
         drop_policy: who is dropped from a full expert: position: who comes last; priority: who weighs least.
         shared_experts: experts that every (sub-)token goes through besides those it is sent to.
+        activation: of the experts: gelu; or swiglu, with three matrices instead of two (Mixtral, DeepSeekMoE).
+        expert_bias: whether the experts' matrices have biases.
+        recompute: keeps less for the backward pass: the experts compute their first product again.
         every: a sparse FFN in every n-th layer, counted from the n-th (2: layers 2, 4, ...); the others are dense.
         balance_loss_weight: weight of the load-balance loss (1e-2 in arXiv 2404.15045).
         z_loss_weight: weight of the router z-loss (ST-MoE, arXiv 2202.08906, uses 1e-3).
@@ -132,6 +136,9 @@ class MoEConfig:
     capacity_factor: float | None = None
     drop_policy: DropPolicy = "position"
     shared_experts: int = 0
+    activation: Activation = "gelu"
+    expert_bias: bool = True
+    recompute: bool = False
     every: int = 2
     balance_loss_weight: float = 1e-2
     z_loss_weight: float = 1e-3
@@ -150,6 +157,7 @@ class MoEConfig:
             ("router", RouterKind),
             ("drop_policy", DropPolicy),
             ("second_policy", SecondPolicy),
+            ("activation", Activation),
         ):
             value = getattr(self, name)
             _require(value in get_args(choices), f"moe.{name}={value!r} is not one of {', '.join(get_args(choices))}")
@@ -239,13 +247,14 @@ class EncoderConfig:
 
         MACs per token: dense FFN 2 D F; MoE 2 k D h; MH-MoE 2 n D^2 (n layers for head and merge each) + 2 k D h,
         because H sub-tokens of D/H cost what one token of D costs. Equal for h = F / k and h = (F - n D) / k; k counts
-        shared experts too.
+        shared experts too. SwiGLU experts have three matrices: h is 2/3 of that.
         """
         if self.moe.parity == "none":
             assert self.moe.hidden_dim is not None
             return self.moe.hidden_dim
         budget = self.ffn_dim - (self.moe.projection_layers * self.dim if self.ffn == "mh_moe" else 0)
-        hidden = budget // (self.moe.top_k + self.moe.shared_experts)
+        matrices = 3 if self.moe.activation == "swiglu" else 2
+        hidden = 2 * budget // (matrices * (self.moe.top_k + self.moe.shared_experts))
         _require(
             hidden > 0,
             f"moe.parity=flops: ffn_dim={self.ffn_dim}, dim={self.dim}, top_k={self.moe.top_k} leave no hidden size; "

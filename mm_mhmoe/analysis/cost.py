@@ -27,12 +27,14 @@ def token_flops(config: EncoderConfig, length: int) -> TokenFlops:
 
     Per block: 4 D^2 MACs for the projections and 2 length D for the scores and their product with the values; 2 D F for
     a dense FFN; for a sparse one E d for the router of each of H sub-tokens (through a low dimension R: R d + R E),
-    2 D^2 for each layer of head and merge, and 2 k d h for each of H sub-tokens' experts (k counts shared ones too).
+    2 D^2 for each layer of head and merge, and 2 k d h for each of H sub-tokens' experts (k counts shared
+    ones too; 3 k d h for SwiGLU).
     """
     dim, moe = config.dim, config.moe
     sparse = sum(config.is_sparse(layer) for layer in range(config.depth))
     heads_layers = 2 * moe.projection_layers * dim**2 if config.ffn == "mh_moe" else 0
-    expert = 2 * (moe.top_k + moe.shared_experts) * dim * config.expert_hidden_dim if sparse else 0
+    matrices = 3 if moe.activation == "swiglu" else 2
+    expert = matrices * (moe.top_k + moe.shared_experts) * dim * config.expert_hidden_dim if sparse else 0
     router = dim * moe.num_experts
     if moe.router in ("xmoe", "xmoe_released"):
         subtokens = moe.heads if config.ffn == "mh_moe" else 1

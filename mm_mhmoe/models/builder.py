@@ -57,9 +57,10 @@ def build_ffn(config: EncoderConfig, layer: int) -> nn.Module:
         return FeedForward(config.dim, config.ffn_dim, **inner)
     options, hidden = config.moe, config.expert_hidden_dim
     width = config.dim // options.heads if config.ffn == "mh_moe" else config.dim
+    inner |= {"activation": options.activation, "bias": options.expert_bias}
     moe = MoE(
         build_router(options, width),
-        Experts(options.num_experts, width, hidden, **inner),
+        Experts(options.num_experts, width, hidden, recompute=options.recompute, **inner),
         capacity=_capacity(options),
         shared=FeedForward(width, options.shared_experts * hidden, **inner) if options.shared_experts else None,
     )

@@ -12,6 +12,7 @@ from mm_mhmoe.nn.moe import MoE
 from mm_mhmoe.nn.multihead_moe import MultiHeadMoE
 from mm_mhmoe.nn.router import TopKRouter
 from mm_mhmoe.nn.routing import Routing
+from mm_mhmoe.nn.rows import Rows, sort_rows, weighted_sum
 from mm_mhmoe.nn.sigmoid_router import SigmoidRouter
 from mm_mhmoe.nn.xmoe_router import XMoERouter
 
@@ -27,6 +28,7 @@ __all__ = [
     "MultiHeadMoE",
     "PatchEmbedding",
     "Routing",
+    "Rows",
     "Segment",
     "SelfAttention",
     "SigmoidRouter",
@@ -38,5 +40,7 @@ __all__ = [
     "load_balance_loss",
     "patchify",
     "router_z_loss",
+    "sort_rows",
     "unpatchify",
+    "weighted_sum",
 ]

@@ -1,43 +1,62 @@
-"""E two-matrix GELU networks whose weights are stacked.
+"""E two-matrix networks whose weights are stacked.
 
-Legend: N rows sent to experts, d their width, F hidden dim, E experts.
+Legend: S (sub-)tokens, d their width, N rows sent to experts, E experts, F hidden dim (w1 and b1 have 2 F columns for
+SwiGLU).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_GRANULE = 256
+from mm_mhmoe.nn.activations import Activation, activate
+from mm_mhmoe.nn.expert_pass import PassOptions, Weights, expert_pass
+from mm_mhmoe.nn.rows import Rows
 
 
 class Experts(nn.Module):
-    """Rows sorted by expert go through their expert: Linear, GELU, LayerNorm (optional), Linear.
+    """Every row goes through its expert: matrix, GELU or SwiGLU, LayerNorm (optional), matrix.
 
-    On CUDA in bf16 the products of all experts are one grouped call; elsewhere a loop over experts, which is as fast on
-    CPUs. Both give the same numbers.
+    On CUDA in bf16 the products of all experts are one grouped call; elsewhere one expert follows the other, which is
+    as fast on CPUs. Both give the same numbers.
 
     Args:
         num_experts: E.
         dim: width of a row.
         hidden_dim: width between the two matrices.
+        activation: gelu; or swiglu, whose first matrix is twice as wide (arXiv 2002.05202; Mixtral, DeepSeekMoE).
+        bias: whether both matrices have a bias.
         sub_ln: whether each expert has a LayerNorm before its second matrix.
+        recompute: keeps nothing but the (sub-)tokens for the backward pass and computes the first product again.
     """
 
     def __init__(
-        self, num_experts: int, dim: int, hidden_dim: int, *, sub_ln: bool = False, norm_eps: float = 1e-5
+        self,
+        num_experts: int,
+        dim: int,
+        hidden_dim: int,
+        *,
+        activation: Activation = "gelu",
+        bias: bool = True,
+        sub_ln: bool = False,
+        norm_eps: float = 1e-5,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
+        if activation not in ("gelu", "swiglu"):
+            raise ValueError(f"activation={activation!r} is not one of gelu, swiglu")
         self.num_experts = num_experts
+        self.activation: Activation = activation
         self.norm_eps = norm_eps
-        self.w1_EdF = nn.Parameter(torch.empty(num_experts, dim, hidden_dim))
-        self.b1_EF = nn.Parameter(torch.zeros(num_experts, hidden_dim))
+        self.recompute = recompute
+        columns = 2 * hidden_dim if activation == "swiglu" else hidden_dim
+        self.w1_EdF = nn.Parameter(torch.empty(num_experts, dim, columns))
+        self.b1_EF = nn.Parameter(torch.zeros(num_experts, columns)) if bias else None
         self.w2_EFd = nn.Parameter(torch.empty(num_experts, hidden_dim, dim))
-        self.b2_Ed = nn.Parameter(torch.zeros(num_experts, dim))
+        self.b2_Ed = nn.Parameter(torch.zeros(num_experts, dim)) if bias else None
         self.norm_scale_EF = nn.Parameter(torch.ones(num_experts, hidden_dim)) if sub_ln else None
         self.norm_bias_EF = nn.Parameter(torch.zeros(num_experts, hidden_dim)) if sub_ln else None
         self.reset_parameters()
@@ -49,47 +68,38 @@ class Experts(nn.Module):
             bound = 1.0 / math.sqrt(weight_EIO.shape[1])
             weight_EIO.uniform_(-bound, bound)
 
-    def forward(self, x_Nd: Tensor, counts: Sequence[int]) -> Tensor:
-        """(N, d) -> (N, d).
+    def forward(self, x_Sd: Tensor, rows: Rows) -> Tensor:
+        """(S, d) -> (N, d): every row is gathered from its (sub-)token and sent through its expert."""
+        if len(rows.counts) != self.num_experts:
+            raise ValueError(f"rows for {len(rows.counts)} experts were given to {self.num_experts} experts")
+        if x_Sd.is_cuda and _compute_dtype(x_Sd) == torch.bfloat16:
+            return self.grouped(x_Sd, rows)
+        return self.looped(x_Sd, rows)
 
-        Args:
-            counts: rows of each expert, in the order of the rows; they sum to N.
-        """
-        if len(counts) != self.num_experts or sum(counts) != len(x_Nd):
-            raise ValueError(f"counts {list(counts)} do not share {len(x_Nd)} rows among {self.num_experts} experts")
-        if x_Nd.is_cuda and _compute_dtype(x_Nd) == torch.bfloat16:
-            return self.grouped(x_Nd, counts)
-        return self.looped(x_Nd, counts)
+    def looped(self, x_Sd: Tensor, rows: Rows) -> Tensor:
+        """One expert after the other."""
+        stacks = (self.w1_EdF, self.w2_EFd, self.b1_EF, self.b2_Ed, self.norm_scale_EF, self.norm_bias_EF)
+        options = PassOptions(
+            activation=self.activation,
+            norm_eps=self.norm_eps,
+            dtype=_compute_dtype(x_Sd),
+            recompute=self.recompute,
+        )
+        return expert_pass(x_Sd, rows, Weights(*stacks), options)
 
-    def looped(self, x_Nd: Tensor, counts: Sequence[int]) -> Tensor:
-        """One expert after the other; the reference."""
-        outputs = [self._one(e, rows_Nd) for e, rows_Nd in enumerate(x_Nd.split(list(counts))) if len(rows_Nd)]
-        return torch.cat(outputs) if outputs else x_Nd.new_zeros(x_Nd.shape, dtype=_compute_dtype(x_Nd))
-
-    def _one(self, e: int, x_Nd: Tensor) -> Tensor:
-        rows = len(x_Nd)
-        if x_Nd.device.type == "cpu" and _compute_dtype(x_Nd) == torch.bfloat16:
-            # In bf16 the CPU library compiles its kernels anew for every number of rows it has not met, and the router
-            # makes new ones in every step: filled up with zeros, there are few. They change no result and no gradient.
-            x_Nd = F.pad(x_Nd, (0, 0, 0, -rows % _GRANULE))
-        # F.linear takes part in autocast where addmm on slices of the stack would not.
-        h_NF = F.gelu(F.linear(x_Nd, self.w1_EdF[e].t(), self.b1_EF[e]))
-        if self.norm_scale_EF is not None and self.norm_bias_EF is not None:
-            h_NF = F.layer_norm(h_NF, h_NF.shape[1:], self.norm_scale_EF[e], self.norm_bias_EF[e], self.norm_eps)
-        return F.linear(h_NF, self.w2_EFd[e].t(), self.b2_Ed[e])[:rows]
-
-    def grouped(self, x_Nd: Tensor, counts: Sequence[int]) -> Tensor:
+    def grouped(self, x_Sd: Tensor, rows: Rows) -> Tensor:
         """All experts in two grouped products (torch.nn.functional.grouped_mm); d and F must be multiples of 8."""
-        dtype = _compute_dtype(x_Nd)
-        count_E = torch.tensor(counts, device=x_Nd.device)
+        dtype, x_Nd = _compute_dtype(x_Sd), x_Sd.index_select(0, rows.source_N)
+        count_E = torch.tensor(rows.counts, device=x_Nd.device)
         ends_E = count_E.cumsum(0).to(torch.int32)
         of_N = torch.arange(self.num_experts, device=x_Nd.device).repeat_interleave(count_E, output_size=len(x_Nd))
-        h_NF = F.grouped_mm(x_Nd.to(dtype), self.w1_EdF.to(dtype), offs=ends_E) + self.b1_EF.to(dtype)[of_N]
-        h_NF = F.gelu(h_NF)
+        h_NF = F.grouped_mm(x_Nd.to(dtype), self.w1_EdF.to(dtype), offs=ends_E)
+        h_NF = activate(self.activation, h_NF if self.b1_EF is None else h_NF + self.b1_EF.to(dtype)[of_N])
         if self.norm_scale_EF is not None and self.norm_bias_EF is not None:
             h_NF = F.layer_norm(h_NF, h_NF.shape[1:], eps=self.norm_eps)
             h_NF = (h_NF * self.norm_scale_EF[of_N] + self.norm_bias_EF[of_N]).to(dtype)
-        return F.grouped_mm(h_NF, self.w2_EFd.to(dtype), offs=ends_E) + self.b2_Ed.to(dtype)[of_N]
+        y_Nd = F.grouped_mm(h_NF, self.w2_EFd.to(dtype), offs=ends_E)
+        return y_Nd if self.b2_Ed is None else y_Nd + self.b2_Ed.to(dtype)[of_N]
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:

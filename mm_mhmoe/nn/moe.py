@@ -16,7 +16,7 @@ class MoE(nn.Module):
 
     Args:
         router: `(x_Sd, valid_S) -> Routing`.
-        experts: `(x_Nd sorted by expert, counts) -> y_Nd`.
+        experts: `(x_Sd, Rows) -> y_Nd`, one output for every row, sorted by expert.
         dispatcher: `dispatch` and `combine`; None: every choice that the routing sends is computed here.
         capacity: `Routing -> Routing`, with choices dropped that an expert has no room for; None: nothing is dropped.
         shared: an expert that every (sub-)token goes through as well, `x_Sd -> y_Sd` (DeepSeekMoE, arXiv 2401.06066).
@@ -43,8 +43,8 @@ class MoE(nn.Module):
         routing = self.router(x_Sd, valid_S)
         if self.capacity is not None:
             routing = self.capacity(routing)
-        rows_Nd, plan = self.dispatcher.dispatch(x_Sd, routing)
-        y_Sd = self.dispatcher.combine(self.experts(rows_Nd, plan.counts), plan)
+        here_Sd, plan = self.dispatcher.dispatch(x_Sd, routing)
+        y_Sd = self.dispatcher.combine(self.experts(here_Sd, plan.rows), plan)
         if self.shared is not None:
             shared_Sd = self.shared(x_Sd)
             y_Sd = y_Sd + (shared_Sd if valid_S is None else shared_Sd.masked_fill(~valid_S.unsqueeze(1), 0.0))

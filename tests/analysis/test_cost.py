@@ -41,8 +41,18 @@ def test_against_torchs_counter(config, stream, ffn, kind, length, every, heads,
 
 @pytest.mark.parametrize("router", ["xmoe", "xmoe_released", "sigmoid_bias"])
 @pytest.mark.parametrize("ffn", ["moe", "mh_moe"])
-def test_other_routers_and_shared_experts_against_torchs_counter(config, stream, ffn, router) -> None:
-    moe = MoEConfig(num_experts=4, every=1, router=router, router_dim=6, shared_experts=1, projection_layers=2)
+@pytest.mark.parametrize("activation", ["gelu", "swiglu"])
+def test_other_routers_and_shared_experts_against_torchs_counter(config, stream, ffn, router, activation) -> None:
+    moe = MoEConfig(
+        num_experts=4,
+        every=1,
+        router=router,
+        router_dim=6,
+        shared_experts=1,
+        projection_layers=2,
+        activation=activation,
+        expert_bias=activation == "gelu",
+    )
     encoder_config = config(ffn=ffn, moe=moe)
     counter = FlopCounterMode(display=False)
     with mock.patch.object(F, "scaled_dot_product_attention", attention), torch.no_grad(), counter:

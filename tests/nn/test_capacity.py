@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from mm_mhmoe.nn import Capacity, Experts, MoE, TopKRouter, expert_counts, load_balance_loss
+from mm_mhmoe.nn import Capacity, Experts, MoE, Rows, TopKRouter, expert_counts, load_balance_loss
 from mm_mhmoe.nn.routing import Routing
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "torchscale_gates.safetensors"
@@ -60,12 +60,13 @@ def test_dropped_choices_add_nothing():
     x = torch.randn(20, 8)
     y, routing = moe(x)
     assert not routing.sent_SK.all()
+    first = torch.zeros(1, dtype=torch.int64)
     for s in range(20):
         wanted = torch.zeros(8)
         for k in range(2):
             if routing.sent_SK[s, k]:
                 counts = [int(e == routing.experts_SK[s, k]) for e in range(4)]
-                wanted = wanted + routing.weights_SK[s, k] * moe.experts(x[s : s + 1], counts)[0]
+                wanted = wanted + routing.weights_SK[s, k] * moe.experts(x[s : s + 1], Rows(counts, *[first] * 3))[0]
         torch.testing.assert_close(y[s], wanted)
 
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mm_mhmoe.nn import DroplessDispatcher, Routing
+from mm_mhmoe.nn import DroplessDispatcher, Routing, sort_rows, weighted_sum
 
 
 def make(tokens, num_experts, top_k, *, padding=0.0, dtype=torch.float64, seed=0):
@@ -34,8 +34,8 @@ def scaled(e, rows):
 
 def through(x, routing):
     dispatcher = DroplessDispatcher()
-    rows, plan = dispatcher.dispatch(x, routing)
-    parts = rows.split(list(plan.counts))
+    here, plan = dispatcher.dispatch(x, routing)
+    parts = here[plan.rows.source_N].split(plan.rows.counts)
     return dispatcher.combine(torch.cat([scaled(e, part) for e, part in enumerate(parts)]), plan)
 
 
@@ -69,8 +69,9 @@ def test_values_and_gradients(tokens, num_experts, top_k, padding, seed):
 def test_rows_are_sorted_by_expert_and_hold_every_choice_once():
     routing = make(40, 5, 2, padding=0.3)
     x = torch.arange(40.0).unsqueeze(1)
-    rows, plan = DroplessDispatcher().dispatch(x, routing)
-    got = [(e, int(row)) for e, part in enumerate(rows.split(list(plan.counts))) for row in part[:, 0].tolist()]
+    here, plan = DroplessDispatcher().dispatch(x, routing)
+    parts = here[plan.rows.source_N].split(plan.rows.counts)
+    got = [(e, int(row)) for e, part in enumerate(parts) for row in part[:, 0].tolist()]
     want = [(e, s) for s in range(40) if routing.valid_S[s] for e in routing.experts_SK[s].tolist()]
     assert got == sorted(want)
 
@@ -78,8 +79,9 @@ def test_rows_are_sorted_by_expert_and_hold_every_choice_once():
 def test_padding_sends_nothing_and_gets_exactly_zero():
     routing = make(30, 4, 2, padding=0.5)
     x = torch.where(routing.valid_S[:, None], torch.randn(30, 3, dtype=torch.float64), torch.nan)
-    rows, plan = DroplessDispatcher().dispatch(x, routing)
-    assert len(rows) == sum(plan.counts) == 2 * int(routing.valid_S.sum())
+    here, plan = DroplessDispatcher().dispatch(x, routing)
+    rows = here[plan.rows.source_N]
+    assert len(rows) == sum(plan.rows.counts) == 2 * int(routing.valid_S.sum())
     assert rows.isfinite().all()
     y = DroplessDispatcher().combine(rows, plan)
     assert torch.equal(y[~routing.valid_S], torch.zeros(int((~routing.valid_S).sum()), 3, dtype=torch.float64))
@@ -96,6 +98,27 @@ def test_sums_are_made_in_fp32():
     y = dispatcher.combine(rows, plan)
     assert y.dtype == torch.bfloat16
     assert y.item() == 2.0
+
+
+@given(seed=st.integers(0, 99), top_k=st.integers(1, 3), padding=st.sampled_from([0.0, 0.4, 1.1]))
+@settings(max_examples=25, deadline=None)
+def test_the_sum_of_rows_is_a_sum_over_tokens(seed, top_k, padding):
+    routing = make(9, 4, top_k, padding=padding, seed=seed)
+    rows, weights = sort_rows(routing)
+    y = torch.randn(len(rows.source_N), 3, dtype=torch.float64)
+    want, weighted = torch.zeros(9, 3, dtype=torch.float64), torch.zeros(9, 3, dtype=torch.float64)
+    for n, s in enumerate(rows.source_N.tolist()):
+        want[s] += y[n]
+        weighted[s] += weights[n].detach() * y[n]
+    torch.testing.assert_close(rows.sum(y), want)
+    torch.testing.assert_close(rows.sum(y, weights.detach()), weighted)
+
+
+def test_gradients_of_the_weighted_sum_are_the_numerical_ones():
+    rows, weights = sort_rows(make(7, 3, 2, padding=0.3))
+    y = torch.randn(len(rows.source_N), 3, dtype=torch.float64, requires_grad=True)
+    weights = weights.detach().requires_grad_()
+    assert torch.autograd.gradcheck(lambda y, weights: weighted_sum(y, weights, rows), (y, weights))
 
 
 @pytest.mark.parametrize("grad", [False, True])

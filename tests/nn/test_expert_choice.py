@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mm_mhmoe.nn import ExpertChoiceRouter, Experts, MoE, MultiHeadMoE, expert_counts
+from mm_mhmoe.nn import ExpertChoiceRouter, Experts, MoE, MultiHeadMoE, Rows, expert_counts
 
 
 @pytest.mark.parametrize("average_k", [1, 2, 1.5, 5])
@@ -29,9 +29,13 @@ def test_through_experts_and_under_multi_head():
     moe = MoE(ExpertChoiceRouter(4, 3, 1.0), Experts(3, 4, 8))
     x = torch.randn(10, 4)
     y, routing = moe(x)
+    first = torch.zeros(1, dtype=torch.int64)
     for s in range(10):
         wanted = sum(
-            (routing.weights_SK[s, e] * moe.experts(x[s : s + 1], [int(i == e) for i in range(3)])[0])
+            (
+                routing.weights_SK[s, e]
+                * moe.experts(x[s : s + 1], Rows([int(i == e) for i in range(3)], *[first] * 3))[0]
+            )
             for e in range(3)
             if routing.sent_SK[s, e]
         )

@@ -2,31 +2,53 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mm_mhmoe.nn import Experts
+from mm_mhmoe.nn import Experts, Rows
 
 COUNTS = [[3, 0, 5, 1], [0, 0, 0, 0], [0, 9, 0, 0], [4, 4, 4, 4]]
 
 
-def make(num_experts=4, dim=16, hidden=24, sub_ln=False, dtype=torch.float32):
+KINDS = [
+    {},
+    {"sub_ln": True},
+    {"recompute": True, "sub_ln": True},
+    {"bias": False},
+    {"activation": "swiglu"},
+    {"activation": "swiglu", "bias": False, "sub_ln": True, "recompute": True},
+]
+
+
+def make(num_experts=4, dim=16, hidden=24, dtype=torch.float32, **kind):
     torch.manual_seed(0)
-    experts = Experts(num_experts, dim, hidden, sub_ln=sub_ln).to(dtype)
+    experts = Experts(num_experts, dim, hidden, **kind).to(dtype)
     for parameter in experts.parameters():  # scales of one and biases of zero would hide a mix-up of experts
         torch.nn.init.normal_(parameter, std=0.5)
     return experts
 
 
+def in_order(counts):
+    """As many (sub-)tokens as rows, already sorted by expert."""
+    places = torch.arange(sum(counts))
+    return Rows(counts, places, places, places)
+
+
 def by_hand(experts, x, counts):
     rows, e_of_row = [], [e for e, count in enumerate(counts) for _ in range(count)]
     for row, e in zip(x, e_of_row, strict=True):
-        h = F.gelu(row @ experts.w1_EdF[e] + experts.b1_EF[e])
+        p = row @ experts.w1_EdF[e]
+        p = p if experts.b1_EF is None else p + experts.b1_EF[e]
+        if experts.activation == "gelu":
+            h = 0.5 * p * (1 + torch.erf(p / 2**0.5))
+        else:
+            gate, up = p[: len(p) // 2], p[len(p) // 2 :]
+            h = gate * torch.sigmoid(gate) * up
         if experts.norm_scale_EF is not None:
             h = (h - h.mean()) / (h.var(unbiased=False) + experts.norm_eps).sqrt()
             h = h * experts.norm_scale_EF[e] + experts.norm_bias_EF[e]
-        rows.append(h @ experts.w2_EFd[e] + experts.b2_Ed[e])
+        y = h @ experts.w2_EFd[e]
+        rows.append(y if experts.b2_Ed is None else y + experts.b2_Ed[e])
     return torch.stack(rows) if rows else x.new_zeros(x.shape)
 
 
@@ -41,38 +63,38 @@ def value_and_grads(run, experts, x):
     return [y, *(torch.zeros_like(i) if g is None else g for i, g in zip(inputs, grads, strict=True))]
 
 
-@pytest.mark.parametrize("sub_ln", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("counts", COUNTS)
-def test_equals_one_row_at_a_time(counts, sub_ln):
-    experts = make(sub_ln=sub_ln, dtype=torch.float64)
+def test_equals_one_row_at_a_time(counts, kind):
+    experts = make(dtype=torch.float64, **kind)
     x = torch.randn(sum(counts), 16, dtype=torch.float64)
-    ours = value_and_grads(lambda rows: experts(rows, counts), experts, x)
+    ours = value_and_grads(lambda rows: experts(rows, in_order(counts)), experts, x)
     true = value_and_grads(lambda rows: by_hand(experts, rows, counts), experts, x)
     for a, b in zip(ours, true, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-11)
 
 
-@pytest.mark.parametrize("sub_ln", [False, True])
-def test_gradients_are_the_numerical_ones(sub_ln):
-    experts = make(3, 3, 4, sub_ln, torch.float64)
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_are_the_numerical_ones(kind):
+    experts = make(3, 3, 4, torch.float64, **kind)
     x = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
     names = [name for name, _ in experts.named_parameters()]
 
     def run(x, *values):
-        return torch.func.functional_call(experts, dict(zip(names, values, strict=True)), (x, [2, 0, 3]))
+        return torch.func.functional_call(experts, dict(zip(names, values, strict=True)), (x, in_order([2, 0, 3])))
 
     assert torch.autograd.gradcheck(run, (x, *experts.parameters()))
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 6e-2)])
-@pytest.mark.parametrize("sub_ln", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("counts", [COUNTS[0], COUNTS[2], COUNTS[3]])
-def test_the_grouped_path_equals_the_loop(counts, sub_ln, dtype, tolerance):
+def test_the_grouped_path_equals_the_loop(counts, kind, dtype, tolerance):
     """Both are ours; the loop is held against the truth above. Errors are relative to the largest value."""
-    experts = make(sub_ln=sub_ln).to(dtype)
+    experts = make(**kind).to(dtype)
     x = torch.randn(sum(counts), 16, dtype=dtype)
-    loop = value_and_grads(lambda rows: experts.looped(rows, counts), experts, x)
-    grouped = value_and_grads(lambda rows: experts.grouped(rows, counts), experts, x)
+    loop = value_and_grads(lambda rows: experts.looped(rows, in_order(counts)), experts, x)
+    grouped = value_and_grads(lambda rows: experts.grouped(rows, in_order(counts)), experts, x)
     for a, b in zip(grouped, loop, strict=True):
         assert a.dtype == b.dtype
         assert (a - b).abs().max() <= tolerance * (b.abs().max() + 1e-6)
@@ -87,12 +109,12 @@ def test_the_grouped_path_equals_the_loop(counts, sub_ln, dtype, tolerance):
 def test_any_shape(counts, dim, hidden):
     experts = make(len(counts), dim, hidden, dtype=torch.float64)
     x = torch.randn(sum(counts), dim, dtype=torch.float64)
-    torch.testing.assert_close(experts(x, counts), by_hand(experts, x, counts), rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(experts(x, in_order(counts)), by_hand(experts, x, counts), rtol=1e-9, atol=1e-10)
 
 
 def test_an_expert_without_rows_gets_a_zero_gradient():
     experts = make()
-    experts(torch.randn(4, 16), [4, 0, 0, 0]).square().sum().backward()
+    experts(torch.randn(4, 16), in_order([4, 0, 0, 0])).square().sum().backward()
     assert experts.w1_EdF.grad[0].abs().sum() > 0
     assert not experts.w1_EdF.grad[1:].any()
     assert not experts.b2_Ed.grad[1:].any()
@@ -103,19 +125,48 @@ def test_autocast_computes_in_bf16_and_keeps_fp32_gradients(sub_ln):
     experts = make(sub_ln=sub_ln)
     x = torch.randn(9, 16)
     with torch.autocast("cpu", torch.bfloat16):
-        y = experts(x, [3, 0, 5, 1])
-        nothing = experts(x[:0], [0, 0, 0, 0])
+        y = experts(x, in_order([3, 0, 5, 1]))
+        nothing = experts(x[:0], in_order([0, 0, 0, 0]))
     y.float().square().sum().backward()
-    true = experts(x, [3, 0, 5, 1])
+    true = experts(x, in_order([3, 0, 5, 1]))
     assert y.dtype == nothing.dtype == torch.bfloat16
     assert experts.w1_EdF.grad.dtype == torch.float32
     assert (y - true).abs().max() < 0.05 * true.abs().max()
 
 
-@pytest.mark.parametrize("counts", [[1, 1], [1, 1, 1, 0], [5, 0, 0, 0, 0]])
-def test_counts_that_do_not_fit_are_refused(counts):
-    with pytest.raises(ValueError, match="4"):
-        make()(torch.randn(4, 16), counts)
+def test_rows_for_another_number_of_experts_are_refused():
+    with pytest.raises(ValueError, match="3 experts were given to 4"):
+        make()(torch.randn(4, 16), in_order([1, 1, 2]))
+
+
+def test_an_unknown_activation_is_refused():
+    with pytest.raises(ValueError, match=r"relu.*gelu, swiglu"):
+        Experts(2, 4, 4, activation="relu")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("activation", ["gelu", "swiglu"])
+def test_what_is_kept_for_the_backward_pass(activation, dtype):
+    """Besides parameters: the (sub-)tokens and the first product; with recomputation the (sub-)tokens alone."""
+
+    def kept(recompute):
+        experts = make(2, 16, 32, dtype, activation=activation, recompute=recompute)
+        x = torch.randn(512, 16, dtype=dtype, requires_grad=True)
+        own = {p.untyped_storage().data_ptr() for p in experts.parameters()}
+        stores = {}
+
+        def note(t):
+            stores[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+            return t
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+            _y = experts(x, in_order([256, 256]))
+        return sum(size for place, size in stores.items() if place not in own)
+
+    size = torch.finfo(dtype).bits // 8
+    columns = 32 if activation == "gelu" else 64
+    assert kept(recompute=True) == 512 * 16 * size
+    assert kept(recompute=False) == 512 * (16 + columns) * size
 
 
 def test_in_bf16_on_cpus_products_have_few_sizes_and_the_same_results(monkeypatch):
@@ -123,20 +174,20 @@ def test_in_bf16_on_cpus_products_have_few_sizes_and_the_same_results(monkeypatc
     torch.manual_seed(0)
     experts, counts = Experts(4, 16, 24, sub_ln=True), [3, 300, 0, 257]
     x = torch.randn(560, 16, requires_grad=True)
-    sizes, linear = set(), torch.nn.functional.linear
+    sizes, addmm = set(), torch.addmm
 
-    def spy(rows, *parts):
+    def spy(bias, rows, weight):
         sizes.add(len(rows))
-        return linear(rows, *parts)
+        return addmm(bias, rows, weight)
 
-    monkeypatch.setattr(torch.nn.functional, "linear", spy)
+    monkeypatch.setattr(torch, "addmm", spy)
     with torch.autocast("cpu", torch.bfloat16):
-        y = experts(x, counts)
+        y = experts(x, in_order(counts))
     assert sizes == {256, 512}
     pull = torch.randn_like(x)
     inputs = (x, *experts.parameters())
     filled = torch.autograd.grad((y.float() * pull).sum(), inputs)
-    exact = experts(x, counts)  # fp32: not filled up
+    exact = experts(x, in_order(counts))  # fp32: not filled up
     assert sizes == {256, 512, 3, 300, 257}
     torch.testing.assert_close(y.float(), exact, rtol=0.05, atol=0.05)
     for ours, true in zip(filled, torch.autograd.grad((exact * pull).sum(), inputs), strict=True):

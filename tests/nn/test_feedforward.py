@@ -21,6 +21,17 @@ def test_formula(sub_ln):
     torch.testing.assert_close(ffn(x), h @ ffn.fc2.weight.t() + ffn.fc2.bias)
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_swiglu_formula(bias):
+    """arXiv 2002.05202, equation 6: (Swish(x W) * x V) W2."""
+    torch.manual_seed(0)
+    ffn = FeedForward(6, 10, activation="swiglu", bias=bias, sub_ln=False).double()
+    x = torch.randn(7, 6, dtype=torch.float64)
+    h = x @ ffn.fc1.weight.t() + (ffn.fc1.bias if bias else 0)
+    h = h[:, :10] / (1 + torch.exp(-h[:, :10])) * h[:, 10:]
+    torch.testing.assert_close(ffn(x), h @ ffn.fc2.weight.t() + (ffn.fc2.bias if bias else 0))
+
+
 def test_autocast():
     ffn = FeedForward(8, 16)
     with torch.autocast("cpu", torch.bfloat16):

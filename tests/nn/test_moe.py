@@ -23,9 +23,9 @@ class Spy(nn.Module):
         self.experts = experts
         self.rows = None
 
-    def forward(self, rows, counts):
-        self.rows = rows.detach().clone()
-        return self.experts(rows, counts)
+    def forward(self, x, rows):
+        self.rows = x[rows.source_N].detach().clone()
+        return self.experts(x, rows)
 
 
 def make(dim=12, num_experts=5, top_k=2, hidden=10, sub_ln=True, dtype=torch.float64):

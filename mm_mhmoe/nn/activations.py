@@ -1,0 +1,33 @@
+"""What stands between the two matrices of an expert, with its derivative written out.
+
+Legend: N rows, F hidden dim, P columns of the first product (F for GELU, 2 F for SwiGLU).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Activation = Literal["gelu", "swiglu"]
+
+
+def activate(kind: Activation, p_NP: Tensor) -> Tensor:
+    """GELU (with erf), or SiLU of the first half times the second half (SwiGLU, arXiv 2002.05202)."""
+    if kind == "gelu":
+        return F.gelu(p_NP)
+    gate_NF, up_NF = p_NP.chunk(2, dim=-1)
+    return F.silu(gate_NF) * up_NF
+
+
+def activate_backward(kind: Activation, grad_NF: Tensor, p_NP: Tensor) -> Tensor:
+    """The gradient at p_NP for a gradient at `activate(kind, p_NP)`."""
+    if kind == "gelu":
+        return torch.ops.aten.gelu_backward(grad_NF, p_NP)
+    gate_NF, up_NF = p_NP.chunk(2, dim=1)
+    grad_NP = torch.empty_like(p_NP)
+    grad_NP[:, : gate_NF.shape[1]] = torch.ops.aten.silu_backward(grad_NF * up_NF, gate_NF)
+    grad_NP[:, gate_NF.shape[1] :] = grad_NF * F.silu(gate_NF)
+    return grad_NP
