@@ -8,7 +8,7 @@ from rich.console import Console
 from mm_mhmoe.commands.sources import data_path
 
 
-def build(recipe: Literal["openclipart"], root: Path, out: Path, image_size: int = 112, seed: int = 0) -> None:
+def build(recipe: Literal["openclipart"], root: Path, out: Path, image_size: int = 96, seed: int = 0) -> None:
     """Turns a source into WebDataset shards, questions and a dataset card.
 
     Args:

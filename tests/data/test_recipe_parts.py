@@ -85,7 +85,7 @@ def test_entities_and_large_files_are_refused(tmp_path: Path) -> None:
         (
             "computer/icons/lemon-theme/actions/filesaveas.png",
             "Lemon SVG theme",
-            "save file as, computer icon",
+            "save file as, lemon theme icon",
         ),
         (
             "transportation/aiga-symbols/aiga_coffee_shop1.png",

@@ -28,7 +28,7 @@ from .source import Candidate, find_source, read_captions, render_candidates
 from .splits import split_by_cluster
 from .vqa_files import answer_distribution, question_only_score, write_vqa_files
 
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 SAMPLES_PER_SHARD = 500
 SPLITS = ("train", "val", "test")
 
@@ -37,12 +37,12 @@ def build_openclipart(
     root: Path,
     out: Path,
     *,
-    image_size: int = 112,
-    quality: int = 50,
+    image_size: int = 96,
+    quality: int = 45,
     seed: int = 0,
     test: int = 510,
     val: int = 250,
-    max_train: int | None = 3200,
+    max_train: int | None = 3480,
     max_questions: tuple[int | None, int | None, int | None] = (3600, 350, 1250),
     workers: int | None = None,
     overwrite: bool = False,
