@@ -11,7 +11,7 @@ from typing import Any
 
 from mm_mhmoe import __version__
 from mm_mhmoe.commands.parser import Parser, command_parser
-from mm_mhmoe.process import keep_large_buffers
+from mm_mhmoe.process import fast_fp32_products, keep_large_buffers
 from mm_mhmoe.training.interrupted import Interrupted, is_first_process
 
 DESCRIPTION = """From image-text shards to a masked-pretrained MH-MoE encoder, fine-tuned models and scores.
@@ -37,6 +37,7 @@ COMMANDS: Tree = {
     ),
     "eval": "evaluate:evaluate_model",
     "export": "export:export",
+    "bench": ("Measure speed, as ratios within one process.", {"layer": "bench:layer"}),
     "env": "env:env",
 }
 SUMMARIES = {
@@ -51,6 +52,7 @@ SUMMARIES = {
     "finetune vqa": "Fine-tuning on questions about pictures.",
     "eval": "Score a model on tasks.",
     "export": "Turn a run's newest checkpoint into a model directory.",
+    "bench layer": "Time the sparse layer against dense FFNs and other ways to compute it.",
     "env": "Show versions and hardware, for reports of errors.",
 }
 
@@ -98,6 +100,7 @@ def run(argv: Sequence[str]) -> None:
     name, leaf = found
     parser = command_parser(load(leaf), name, SUMMARIES[name])
     parsed = parser.instantiate_classes(parser.parse_args(list(argv[len(name.split()) :])))
+    fast_fp32_products()
     load(leaf)(**{key: value for key, value in vars(parsed).items() if key != "config"})
 
 

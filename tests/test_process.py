@@ -2,8 +2,10 @@
 
 import ctypes
 import sys
+from collections.abc import Iterator
 
 import pytest
+import torch
 
 from mm_mhmoe import process
 
@@ -47,3 +49,40 @@ def test_another_c_library_is_no_error(asked, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
     assert process.keep_large_buffers() is False
+
+
+@pytest.fixture
+def products(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Puts this process's setting back."""
+    monkeypatch.delenv(process.OFF, raising=False)
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    yield
+    torch.backends.mkldnn.matmul.fp32_precision = before
+
+
+def test_fp32_products_stay_fp32(products) -> None:
+    """Truth: the same product in float64."""
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    done = process.fast_fp32_products()
+    a, b = torch.randn(300, 200), torch.randn(200, 100)
+    assert (a @ b - a.double() @ b.double()).norm() < 1e-6 * (a @ b).norm()
+    assert done or torch.backends.mkldnn.matmul.fp32_precision == before
+
+
+def test_where_products_lose_precision_the_switch_is_taken_back(products, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a processor with AMX: the product of operands rounded to bf16."""
+    before, product = torch.backends.mkldnn.matmul.fp32_precision, torch.Tensor.__matmul__
+
+    def rounded(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return product(a.bfloat16().float(), b.bfloat16().float()) if a.dtype == torch.float32 else product(a, b)
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", rounded)
+    assert process.fast_fp32_products() is False
+    assert torch.backends.mkldnn.matmul.fp32_precision == before
+
+
+def test_what_is_set_is_told(asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_set", [])
+    assert process.switches() == "no process switches"
+    process.keep_large_buffers()
+    assert process.switches() == "malloc keeps large buffers"

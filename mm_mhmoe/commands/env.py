@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mm_mhmoe import __version__
+from mm_mhmoe.process import switches
 from mm_mhmoe.training.trainer import choose_precision
 
 PACKAGES = (
@@ -37,6 +38,7 @@ def environment() -> dict[str, str]:
     found["torch threads"] = str(torch.get_num_threads())
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     found["GPUs"] = ", ".join(gpus) or "none"
+    found["process switches"] = switches()
     found["precision (auto)"] = choose_precision("auto", "auto")
     return found
 

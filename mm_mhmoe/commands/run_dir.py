@@ -23,6 +23,7 @@ from torch import nn
 
 from mm_mhmoe import __version__
 from mm_mhmoe.models.checkpoints import CONFIG, save
+from mm_mhmoe.process import switches
 from mm_mhmoe.training.checkpoint_io import write_atomically
 from mm_mhmoe.training.interrupted import is_first_process
 
@@ -122,5 +123,6 @@ def provenance(command: str, arguments: dict[str, Any], **more: Any) -> dict[str
         "git": git_hash(Path(__file__).parent),
         "torch": torch.__version__,
         "python": platform.python_version(),
+        "switches": switches(),
         **more,
     }

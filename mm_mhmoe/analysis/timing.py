@@ -1,0 +1,102 @@
+"""Timings that can be compared: side by side in one process, in turns, while nothing else runs."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+
+
+@dataclass
+class Timing:
+    """Seconds of one call: every sample that counts, and how many were dropped because the machine was busy."""
+
+    samples: list[float] = field(default_factory=list)
+    dropped: int = 0
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.samples) if self.samples else float("nan")
+
+    @property
+    def spread(self) -> float:
+        """Range of the samples over their median."""
+        return (max(self.samples) - min(self.samples)) / self.median if self.samples else float("nan")
+
+
+def interleave(
+    contestants: Mapping[str, Callable[[], Any]],
+    *,
+    samples: int = 5,
+    least_seconds: float = 0.15,
+    busy_cores: float = 0.25,
+    max_rounds: int = 12,
+) -> dict[str, Timing]:
+    """Times all contestants in turns, in reversed order every other round, after one warm-up call each.
+
+    Args:
+        samples: wanted of each contestant. Fewer come back if the machine stays busy for max_rounds.
+        least_seconds: a sample repeats its call until it is this long.
+        busy_cores: a sample counts only if other processes used fewer cores than this during it (Linux; elsewhere all
+            samples count).
+    """
+    timings = {name: Timing() for name in contestants}
+    repeats = {}
+    for name, run in contestants.items():
+        run()
+        start = time.perf_counter()
+        run()
+        repeats[name] = max(1, round(least_seconds / max(1e-6, time.perf_counter() - start) + 0.5))
+    for turn in range(max_rounds):
+        waiting = [name for name, timing in timings.items() if len(timing.samples) < samples]
+        if not waiting:
+            break
+        for name in waiting if turn % 2 == 0 else reversed(waiting):
+            others = _other_cpu_seconds()
+            start = time.perf_counter()
+            for _ in range(repeats[name]):
+                contestants[name]()
+            seconds = time.perf_counter() - start
+            if _other_cpu_seconds() - others < busy_cores * seconds + 2 / _TICKS:
+                timings[name].samples.append(seconds / repeats[name])
+            else:
+                timings[name].dropped += 1
+    return timings
+
+
+def _other_cpu_seconds() -> float:
+    """CPU time that other processes have used since the machine started; 0 where it cannot be known."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return 0.0
+    user, nice, system, _idle, _wait, irq, softirq = map(int, stat.read_text().split("\n", 1)[0].split()[1:8])
+    own = os.times()
+    return (user + nice + system + irq + softirq) / _TICKS - own.user - own.system
+
+
+def saved_bytes(run: Callable[[], Any], parameters: Iterable[Tensor]) -> int:
+    """Bytes that autograd keeps from the forward pass `run` for the backward pass; parameters are not counted."""
+    own = {p.untyped_storage().data_ptr() for p in parameters}
+    stores: dict[int, int] = {}
+    kept = []  # a freed address could be used again
+
+    def note(tensor: Tensor) -> Tensor:
+        store = tensor.untyped_storage()
+        if store.data_ptr() not in own:
+            stores[store.data_ptr()] = store.nbytes()
+            kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        result = run()
+    del result
+    return sum(stores.values())
