@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mm_mhmoe.nn.routing import Routing, full_precision, gate_logits
+from mm_mhmoe.nn.routing import Routing, full_precision, gate_logits, softmax_rows
 
 SecondPolicy = Literal["all", "random"]
 
@@ -62,10 +62,10 @@ class TopKRouter(nn.Module):
         logits_SE = gate_logits(x_Sd, self.gate.weight)
         if self.noise and self.training:
             logits_SE = logits_SE + self.noise * torch.randn_like(logits_SE)
-        prob_SE = logits_SE.softmax(dim=1)
+        prob_SE = softmax_rows(logits_SE)
         best_SK, experts_SK = logits_SE.topk(self.top_k, dim=1)
         # For k > 1, the softmax over the k best logits is the normalised probability.
-        weights_SK = prob_SE.gather(1, experts_SK) if self.top_k == 1 else best_SK.softmax(dim=1)
+        weights_SK = prob_SE.gather(1, experts_SK) if self.top_k == 1 else softmax_rows(best_SK)
         sent_SK = None
         if self.second_policy == "random" and self.training:
             sent_SK = torch.ones_like(experts_SK, dtype=torch.bool)

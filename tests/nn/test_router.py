@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from mm_mhmoe.nn import TopKRouter
+from mm_mhmoe.nn.routing import softmax_rows
 
 
 def make(dim=16, num_experts=8, top_k=2):
@@ -101,3 +102,13 @@ def test_options_that_do_not_fit_are_refused():
         TopKRouter(16, 8, 1, second_policy="random")
     with pytest.raises(ValueError, match=r"jitter=1\.5"):
         TopKRouter(16, 8, 1, jitter=1.5)
+
+
+@pytest.mark.parametrize("columns", [1, 2, 8, 16, 33])
+def test_softmax_of_rows(columns):
+    """Truth: torch's own, in float64. Few columns take another way through torch."""
+    logits = 5 * torch.randn(9, columns, dtype=torch.float64, requires_grad=True)
+    ours, true = softmax_rows(logits), logits.softmax(dim=1)
+    torch.testing.assert_close(ours, true)
+    pull = torch.randn_like(true)
+    torch.testing.assert_close(*(torch.autograd.grad(y, logits, pull)[0] for y in (ours, true)))
