@@ -107,6 +107,8 @@ class MoEConfig:
             by a bias (DeepSeek-V3); set balance_loss_weight to 0 with it. expert_choice: experts choose (sub-)tokens,
             top_k of them on average.
         router_dim: low dimension of the two xmoe routers.
+        normalize_weights: whether the weights of an input's top_k > 1 experts sum to one (GShard, Mixtral). false: they
+            stay probabilities, as in MH-MoE's published decoder. For top_k and the two xmoe routers.
         second_policy: random computes the second choice of top_k only sometimes, in training (GShard).
         router_jitter: multiplicative noise on the input of top_k, in training (Switch: 1e-2).
         router_noise: additive noise on the logits of top_k, in training.
@@ -130,6 +132,7 @@ class MoEConfig:
     hidden_dim: int | None = None
     router: RouterKind = "top_k"
     router_dim: int = 16
+    normalize_weights: bool = True
     second_policy: SecondPolicy = "all"
     router_jitter: float = 0.0
     router_noise: float = 0.0
@@ -169,6 +172,10 @@ class MoEConfig:
         _require(
             self.router == "top_k" or not any(softmax_only),
             f"moe.second_policy, moe.router_jitter and moe.router_noise belong to moe.router=top_k, not {self.router}",
+        )
+        _require(
+            self.normalize_weights or self.router in ("top_k", "xmoe", "xmoe_released"),
+            f"moe.normalize_weights=false is not for moe.router={self.router}; leave it out, or use router=top_k",
         )
         _require(
             self.router != "expert_choice" or self.capacity_factor is None,

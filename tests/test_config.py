@@ -81,6 +81,10 @@ def test_parity_none_takes_the_size_as_given(config) -> None:
         (lambda: MoEConfig(shared_experts=-1), ["moe.shared_experts=-1"]),
         (lambda: MoEConfig(router_dim=0), ["moe.router_dim=0"]),
         (lambda: MoEConfig(router="xmoe", router_jitter=0.1), ["moe.router_jitter", "moe.router=top_k", "xmoe"]),
+        (
+            lambda: MoEConfig(router="sigmoid_bias", normalize_weights=False),
+            ["moe.normalize_weights=false", "moe.router=sigmoid_bias"],
+        ),
         (lambda: MoEConfig(router="expert_choice", capacity_factor=1.0), ["moe.capacity_factor=1.0", "leave it out"]),
         (lambda: MoEConfig(parity="none"), ["moe.parity=none", "moe.hidden_dim"]),
         (lambda: MoEConfig(hidden_dim=8), ["moe.hidden_dim=8", "parity=none"]),

@@ -83,8 +83,19 @@ def build_router(moe: MoEConfig, width: int) -> nn.Module:
     if moe.router == "sigmoid_bias":
         return SigmoidRouter(*size)
     if moe.router in ("xmoe", "xmoe_released"):
-        return XMoERouter(*size, routing_dim=moe.router_dim, released=moe.router == "xmoe_released")
-    return TopKRouter(*size, second_policy=moe.second_policy, jitter=moe.router_jitter, noise=moe.router_noise)
+        return XMoERouter(
+            *size,
+            routing_dim=moe.router_dim,
+            normalize=moe.normalize_weights,
+            released=moe.router == "xmoe_released",
+        )
+    return TopKRouter(
+        *size,
+        second_policy=moe.second_policy,
+        normalize=moe.normalize_weights,
+        jitter=moe.router_jitter,
+        noise=moe.router_noise,
+    )
 
 
 def _capacity(moe: MoEConfig) -> Capacity | None:

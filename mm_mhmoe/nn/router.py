@@ -19,8 +19,8 @@ class TopKRouter(nn.Module):
     """Softmax router: the k best of E experts, in fp32 whatever the autocast.
 
     For k > 1 the weights are the chosen experts' probabilities, normalised to sum to one (GShard, arXiv 2006.16668,
-    algorithm 1); for k = 1 the probability itself, without which the router would have no gradient (Switch,
-    arXiv 2101.03961).
+    algorithm 1) unless normalize is False; for k = 1 the probability itself, without which the router would have no
+    gradient (Switch, arXiv 2101.03961).
 
     Args:
         dim: width of a (sub-)token.
@@ -28,6 +28,7 @@ class TopKRouter(nn.Module):
         top_k: K, at most E.
         second_policy: random computes the second choice with a probability of twice its weight, in training (GShard);
             all always computes it. random needs top_k=2.
+        normalize: False leaves the probabilities of the k experts as they are, as MH-MoE's published decoder does.
         jitter: in training, inputs are multiplied by uniform numbers in [1 - jitter, 1 + jitter] (Switch).
         noise: in training, normal noise of this deviation is added to the logits (V-MoE, arXiv 2106.05974, uses 1/E).
     """
@@ -39,6 +40,7 @@ class TopKRouter(nn.Module):
         top_k: int,
         *,
         second_policy: SecondPolicy = "all",
+        normalize: bool = True,
         jitter: float = 0.0,
         noise: float = 0.0,
     ) -> None:
@@ -51,6 +53,7 @@ class TopKRouter(nn.Module):
         self.num_experts = num_experts
         self.top_k = top_k
         self.second_policy = second_policy
+        self.normalize = normalize
         self.jitter = jitter
         self.noise = noise
         self.gate = nn.Linear(dim, num_experts, bias=False)
@@ -65,7 +68,8 @@ class TopKRouter(nn.Module):
         prob_SE = softmax_rows(logits_SE)
         best_SK, experts_SK = logits_SE.topk(self.top_k, dim=1)
         # For k > 1, the softmax over the k best logits is the normalised probability.
-        weights_SK = prob_SE.gather(1, experts_SK) if self.top_k == 1 else softmax_rows(best_SK)
+        normalized = self.normalize and self.top_k > 1
+        weights_SK = softmax_rows(best_SK) if normalized else prob_SE.gather(1, experts_SK)
         sent_SK = None
         if self.second_policy == "random" and self.training:
             sent_SK = torch.ones_like(experts_SK, dtype=torch.bool)

@@ -52,12 +52,12 @@ def choice_counts(target_SK: Tensor, num_experts: int) -> Tensor:
     return target_SK.flatten().bincount(minlength=num_experts + 1)[:num_experts]
 
 
-def mixing_weights(chosen_SK: Tensor) -> Tensor:
-    """The chosen experts' scores, normalised to sum to one.
+def mixing_weights(chosen_SK: Tensor, *, normalize: bool = True) -> Tensor:
+    """The chosen experts' scores, by default normalised to sum to one.
 
     A single one stays as it is: normalised it would be one, and the router would have no gradient.
     """
-    if chosen_SK.shape[1] == 1:
+    if chosen_SK.shape[1] == 1 or not normalize:
         return chosen_SK
     return chosen_SK / chosen_SK.sum(dim=1, keepdim=True).clamp(min=torch.finfo(chosen_SK.dtype).tiny)
 

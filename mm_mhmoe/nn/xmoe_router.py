@@ -36,6 +36,8 @@ class XMoERouter(nn.Module):
         top_k: K (1 in the paper).
         routing_dim: R; about E / 2 in the paper, 16 in the published code.
         gate: softmax over experts, or a sigmoid of each score.
+        normalize: whether the weights of k > 1 experts sum to one; False leaves their scores as they are, as MH-MoE's
+            published decoder does.
         released: the published code's variant; it has a softmax gate only.
     """
 
@@ -47,6 +49,7 @@ class XMoERouter(nn.Module):
         *,
         routing_dim: int = 16,
         gate: GateFunction = "softmax",
+        normalize: bool = True,
         released: bool = False,
     ) -> None:
         super().__init__()
@@ -56,6 +59,7 @@ class XMoERouter(nn.Module):
         self.num_experts = num_experts
         self.top_k = top_k
         self.gate = gate
+        self.normalize = normalize
         self.reduce = nn.Linear(dim, routing_dim, bias=False)
         self.embeddings_ER = nn.Parameter(torch.empty(num_experts, routing_dim))
         nn.init.orthogonal_(self.embeddings_ER, gain=0.32)  # as the published code
@@ -73,7 +77,8 @@ class XMoERouter(nn.Module):
             scores_SE = self._activate(logits_SE)
             prob_SE = self._activate(cosine_SE / BALANCE_TEMPERATURE[self.gate])
         chosen_SK, experts_SK = scores_SE.topk(self.top_k, dim=1)
-        return Routing(logits_SE, prob_SE, experts_SK, mixing_weights(chosen_SK), valid_S)
+        weights_SK = mixing_weights(chosen_SK, normalize=self.normalize)
+        return Routing(logits_SE, prob_SE, experts_SK, weights_SK, valid_S)
 
     def _activate(self, logits_SE: Tensor) -> Tensor:
         return logits_SE.softmax(dim=1) if self.gate == "softmax" else logits_SE.sigmoid()

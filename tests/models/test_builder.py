@@ -59,5 +59,8 @@ def test_capacity_and_shared_expert_come_from_the_configuration(config) -> None:
     assert full.shared.fc1.weight.shape == (2 * hidden, 32 // 4)
     deep = build_ffn(config(moe=MoEConfig(num_experts=4, every=1, projection_layers=2, inner_residual=True)), 0)
     assert isinstance(deep, MultiHeadMoE) and len(deep.projections()) == 4 and deep.inner_residual
+    assert plain.router.normalize
+    for router in ("top_k", "xmoe", "xmoe_released"):
+        assert not sparse_layer(config, "mh_moe", router=router, normalize_weights=False).router.normalize
     noisy = sparse_layer(config, "moe", second_policy="random", router_jitter=0.01, router_noise=0.25).router
     assert (noisy.second_policy, noisy.jitter, noisy.noise) == ("random", 0.01, 0.25)

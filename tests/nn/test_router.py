@@ -39,6 +39,13 @@ def test_a_single_choice_keeps_its_probability_so_that_the_router_learns():
     assert router.gate.weight.grad.abs().max() > 0
 
 
+def test_weights_that_stay_probabilities():
+    router = TopKRouter(16, 8, 3, normalize=False)
+    routing = router(torch.randn(20, 16))
+    torch.testing.assert_close(routing.weights_SK, routing.prob_SE.gather(1, routing.experts_SK))
+    assert (routing.weights_SK.sum(dim=1) < 0.99).all()
+
+
 def test_a_single_expert_has_weight_one():
     routing = make(num_experts=1, top_k=1)(torch.randn(20, 16))
     assert torch.equal(routing.weights_SK, torch.ones(20, 1))

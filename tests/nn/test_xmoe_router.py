@@ -50,6 +50,14 @@ def test_cosines_temperatures_and_choices(gate, fixed, top_k):
         assert routing.prob_SE[s].tolist() == pytest.approx(activate(fixed))  # what the balance loss sees
 
 
+def test_weights_that_stay_probabilities():
+    router, x = make(top_k=3, normalize=False)
+    routing = router(x)
+    probability = routing.logits_SE.softmax(dim=1).gather(1, routing.experts_SK)
+    torch.testing.assert_close(routing.weights_SK, probability)
+    assert (routing.weights_SK.sum(dim=1) < 0.99).all()
+
+
 def test_the_length_of_a_token_does_not_matter_but_in_the_released_code():
     for released, same in ((False, True), (True, False)):
         router, x = make(released=released)
