@@ -1,4 +1,8 @@
-"""Truth: each expert's sorted list of scores (arXiv 2202.09368, section 3)."""
+"""Truth: each expert's sorted list of scores (arXiv 2202.09368, section 3), and an example worked by hand.
+
+google-research/vmoe (NoisyTopItemsPerExpertRouter without noise) reads the same: softmax over experts, the C largest of
+every expert's column, that softmax as the weight. Its C is rounded up to a multiple of 4 by default, ours is not.
+"""
 
 import math
 
@@ -22,6 +26,25 @@ def test_every_expert_takes_its_best(average_k):
         assert {s for s in range(33) if routing.sent_SK[s, e]} == best
     torch.testing.assert_close(routing.weights_SK, prob.masked_fill(~valid[:, None], 0.2))
     assert expert_counts(routing).tolist() == [taken] * 5
+
+
+def test_worked_example():
+    """Five tokens, three experts, C = ceil(1.2 * 5 / 3) = 2. The gate is the identity, so softmax(log p) = p.
+
+    Column 0 is largest in rows 0 and 3, column 1 in rows 0 and 2, column 2 in rows 1 and 2. So two experts take token 0
+    and two token 2, and none takes token 4, which a top-1 router would send to expert 0. A softmax over tokens would
+    give other weights.
+    """
+    prob = torch.tensor(
+        [[0.50, 0.40, 0.10], [0.20, 0.20, 0.60], [0.35, 0.34, 0.31], [0.45, 0.25, 0.30], [0.40, 0.32, 0.28]]
+    )
+    router = ExpertChoiceRouter(3, 3, average_k=1.2)
+    with torch.no_grad():
+        router.gate.weight.copy_(torch.eye(3))
+    routing = router(prob.log())
+    weight = routing.weights_SK * routing.sent_SK
+    wanted = [[0.50, 0.40, 0.0], [0.0, 0.0, 0.60], [0.0, 0.34, 0.31], [0.45, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    torch.testing.assert_close(weight, torch.tensor(wanted))
 
 
 def test_through_experts_and_under_multi_head():
