@@ -11,6 +11,7 @@ RouterKind = Literal["top_k", "xmoe", "xmoe_released", "sigmoid_bias", "expert_c
 DropPolicy = Literal["position", "priority"]
 SecondPolicy = Literal["all", "random"]
 Activation = Literal["gelu", "swiglu"]
+XMoEGate = Literal["softmax", "sigmoid"]
 
 
 def _require(condition: bool, message: str) -> None:
@@ -107,6 +108,8 @@ class MoEConfig:
             by a bias (DeepSeek-V3); set balance_loss_weight to 0 with it. expert_choice: experts choose (sub-)tokens,
             top_k of them on average.
         router_dim: low dimension of the two xmoe routers.
+        xmoe_gate: what makes scores of xmoe's cosines: softmax over experts (temperature 0.3 in the balance loss); or
+            sigmoid of each (0.07), whose balance loss is not 1 at perfect balance. xmoe_released has softmax only.
         normalize_weights: whether the weights of an input's top_k > 1 experts sum to one (GShard, Mixtral). false: they
             stay probabilities, as in MH-MoE's published decoder. For top_k and the two xmoe routers.
         second_policy: random computes the second choice of top_k only sometimes, in training (GShard).
@@ -132,6 +135,7 @@ class MoEConfig:
     hidden_dim: int | None = None
     router: RouterKind = "top_k"
     router_dim: int = 16
+    xmoe_gate: XMoEGate = "softmax"
     normalize_weights: bool = True
     second_policy: SecondPolicy = "all"
     router_jitter: float = 0.0
@@ -161,6 +165,7 @@ class MoEConfig:
             ("drop_policy", DropPolicy),
             ("second_policy", SecondPolicy),
             ("activation", Activation),
+            ("xmoe_gate", XMoEGate),
         ):
             value = getattr(self, name)
             _require(value in get_args(choices), f"moe.{name}={value!r} is not one of {', '.join(get_args(choices))}")
@@ -172,6 +177,10 @@ class MoEConfig:
         _require(
             self.router == "top_k" or not any(softmax_only),
             f"moe.second_policy, moe.router_jitter and moe.router_noise belong to moe.router=top_k, not {self.router}",
+        )
+        _require(
+            self.xmoe_gate == "softmax" or self.router == "xmoe",
+            f"moe.xmoe_gate={self.xmoe_gate} is for moe.router=xmoe, not {self.router}; change one of them",
         )
         _require(
             self.normalize_weights or self.router in ("top_k", "xmoe", "xmoe_released"),

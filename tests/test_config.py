@@ -81,6 +81,12 @@ def test_parity_none_takes_the_size_as_given(config) -> None:
         (lambda: MoEConfig(shared_experts=-1), ["moe.shared_experts=-1"]),
         (lambda: MoEConfig(router_dim=0), ["moe.router_dim=0"]),
         (lambda: MoEConfig(router="xmoe", router_jitter=0.1), ["moe.router_jitter", "moe.router=top_k", "xmoe"]),
+        (lambda: MoEConfig(xmoe_gate="tanh"), ["moe.xmoe_gate='tanh'", "sigmoid"]),  # type: ignore[arg-type]
+        (lambda: MoEConfig(xmoe_gate="sigmoid"), ["moe.xmoe_gate=sigmoid", "moe.router=xmoe", "top_k"]),
+        (
+            lambda: MoEConfig(router="xmoe_released", xmoe_gate="sigmoid"),
+            ["moe.xmoe_gate=sigmoid", "moe.router=xmoe", "xmoe_released"],
+        ),
         (
             lambda: MoEConfig(router="sigmoid_bias", normalize_weights=False),
             ["moe.normalize_weights=false", "moe.router=sigmoid_bias"],

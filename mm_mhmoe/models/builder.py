@@ -86,6 +86,7 @@ def build_router(moe: MoEConfig, width: int) -> nn.Module:
         return XMoERouter(
             *size,
             routing_dim=moe.router_dim,
+            gate=moe.xmoe_gate,
             normalize=moe.normalize_weights,
             released=moe.router == "xmoe_released",
         )

@@ -21,7 +21,7 @@ class MultiHeadMoE(nn.Module):
 
     Args:
         dim: width of a token; a multiple of heads.
-        heads: sub-tokens of a token (4 in the paper; 1: no token is split).
+        heads: sub-tokens of a token (4 in the paper; 1: no token is split, as in one row of the paper's ablation).
         moe: any sparse layer `(x_Sd, valid_S) -> (y_Sd, Routing)` on width dim / heads.
         projection_layers: linear maps in the multi-head layer and in the merge layer each, with GELU between them (the
             paper names no function there). The paper uses 1 and compares 0 to 3.
@@ -49,7 +49,10 @@ class MultiHeadMoE(nn.Module):
         return [m for part in (self.head, self.merge) for m in part.modules() if isinstance(m, nn.Linear)]
 
     def reset_parameters(self) -> None:
-        """As the authors' code: Xavier, with gain 1/sqrt(2) for the multi-head layer; no bias at the merge layer."""
+        """As the authors' code: Xavier, with gain 1/sqrt(2) for the multi-head layer; no bias at the merge layer.
+
+        The paper says nothing of it, so there is nothing to choose between; `projections` are there to start otherwise.
+        """
         for part, gain in ((self.head, 1 / math.sqrt(2)), (self.merge, 1.0)):
             for layer in part.modules():
                 if isinstance(layer, nn.Linear):

@@ -32,13 +32,19 @@ def sparse_layer(config, ffn, **options) -> MoE:
     return moe
 
 
+OPTIONS = [{"router": kind} for kind in ROUTERS] + [{"router": "xmoe", "xmoe_gate": "sigmoid"}]
+
+
 @pytest.mark.parametrize("ffn", ["moe", "mh_moe"])
-@pytest.mark.parametrize("kind", ROUTERS)
-def test_every_router_under_both_layers(config, stream, ffn, kind) -> None:
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options.values()))
+def test_every_router_under_both_layers(config, stream, ffn, options) -> None:
     torch.manual_seed(0)
-    chosen = config(ffn=ffn, moe=MoEConfig(num_experts=4, every=1, router=kind, router_dim=4))
+    chosen = config(ffn=ffn, moe=MoEConfig(num_experts=4, every=1, router_dim=4, **options))
     encoder = build_encoder(chosen).double()
-    assert type(sparse_layer(config, ffn, router=kind).router) is ROUTERS[kind]
+    router = sparse_layer(config, ffn, **options).router
+    assert type(router) is ROUTERS[options["router"]]
+    if "xmoe_gate" in options:
+        assert router.gate == options["xmoe_gate"]
     batch = stream("texts", dtype=torch.float64)
     output = encoder(batch)
     states, valid = output.streams[0].text_BLD, batch.texts.valid_BL
@@ -62,5 +68,7 @@ def test_capacity_and_shared_expert_come_from_the_configuration(config) -> None:
     assert plain.router.normalize
     for router in ("top_k", "xmoe", "xmoe_released"):
         assert not sparse_layer(config, "mh_moe", router=router, normalize_weights=False).router.normalize
+    unsplit = build_ffn(config(moe=MoEConfig(num_experts=4, every=1, heads=1)), 0)
+    assert isinstance(unsplit, MultiHeadMoE) and unsplit.heads == 1 and len(unsplit.projections()) == 2
     noisy = sparse_layer(config, "moe", second_policy="random", router_jitter=0.01, router_noise=0.25).router
     assert (noisy.second_policy, noisy.jitter, noisy.noise) == ("random", 0.01, 0.25)

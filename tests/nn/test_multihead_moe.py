@@ -35,6 +35,20 @@ def test_one_head_without_projections_is_the_moe_bit_for_bit():
     assert torch.equal(ours[1].weights_SK, theirs[1].weights_SK)
 
 
+def test_without_the_split_the_two_layers_stay():
+    """A row of the paper's ablation: multi-head layer, the sparse layer on whole tokens, merge layer."""
+    torch.manual_seed(0)
+    moe = moe_of(12).double()
+    layer = MultiHeadMoE(12, 1, moe).double()
+    head, merge = layer.projections()
+    nn.init.normal_(merge.bias)
+    x = torch.randn(20, 12, dtype=torch.float64)
+    y, routing = layer(x)
+    inner, _ = moe(x @ head.weight.t() + head.bias)
+    torch.testing.assert_close(y, inner @ merge.weight.t() + merge.bias)
+    assert len(routing.experts_SK) == 20
+
+
 @given(tokens=st.integers(0, 9), heads=st.integers(1, 5), width=st.integers(1, 5))
 @settings(max_examples=30, deadline=None)
 def test_split_and_merge_are_inverse(tokens, heads, width):
