@@ -12,6 +12,8 @@ DropPolicy = Literal["position", "priority"]
 SecondPolicy = Literal["all", "random"]
 Activation = Literal["gelu", "swiglu"]
 XMoEGate = Literal["softmax", "sigmoid"]
+BalanceScope = Literal["local", "global"]
+BalanceChoices = Literal["all", "first"]
 
 
 def _require(condition: bool, message: str) -> None:
@@ -123,6 +125,9 @@ class MoEConfig:
         recompute: keeps less for the backward pass: the experts compute their first product again.
         every: a sparse FFN in every n-th layer, counted from the n-th (2: layers 2, 4, ...); the others are dense.
         balance_loss_weight: weight of the load-balance loss (1e-2 in arXiv 2404.15045).
+        balance_scope: whose loads the load-balance loss evens out: local: those of each process's batch; global: those
+            of all processes together (arXiv 2501.11873). One process has one batch, which is both.
+        balance_choices: which choices count as load there: all top_k; or the first only (GShard, MH-MoE's code).
         z_loss_weight: weight of the router z-loss (ST-MoE, arXiv 2202.08906, uses 1e-3).
     """
 
@@ -148,6 +153,8 @@ class MoEConfig:
     recompute: bool = False
     every: int = 2
     balance_loss_weight: float = 1e-2
+    balance_scope: BalanceScope = "local"
+    balance_choices: BalanceChoices = "all"
     z_loss_weight: float = 1e-3
 
     def __post_init__(self) -> None:
@@ -166,6 +173,8 @@ class MoEConfig:
             ("second_policy", SecondPolicy),
             ("activation", Activation),
             ("xmoe_gate", XMoEGate),
+            ("balance_scope", BalanceScope),
+            ("balance_choices", BalanceChoices),
         ):
             value = getattr(self, name)
             _require(value in get_args(choices), f"moe.{name}={value!r} is not one of {', '.join(get_args(choices))}")
@@ -189,6 +198,10 @@ class MoEConfig:
         _require(
             self.router != "expert_choice" or self.capacity_factor is None,
             f"moe.capacity_factor={self.capacity_factor}: experts that choose have a capacity already; leave it out",
+        )
+        _require(
+            self.router != "expert_choice" or self.balance_choices == "all",
+            f"moe.balance_choices={self.balance_choices}: under moe.router=expert_choice nobody chooses first; use all",
         )
         if self.parity == "none":
             _require(

@@ -87,6 +87,12 @@ def test_parity_none_takes_the_size_as_given(config) -> None:
             lambda: MoEConfig(router="xmoe_released", xmoe_gate="sigmoid"),
             ["moe.xmoe_gate=sigmoid", "moe.router=xmoe", "xmoe_released"],
         ),
+        (lambda: MoEConfig(balance_scope="all"), ["moe.balance_scope='all'", "global"]),  # type: ignore[arg-type]
+        (lambda: MoEConfig(balance_choices="2"), ["moe.balance_choices='2'", "first"]),  # type: ignore[arg-type]
+        (
+            lambda: MoEConfig(router="expert_choice", balance_choices="first"),
+            ["moe.balance_choices=first", "moe.router=expert_choice", "use all"],
+        ),
         (
             lambda: MoEConfig(router="sigmoid_bias", normalize_weights=False),
             ["moe.normalize_weights=false", "moe.router=sigmoid_bias"],

@@ -32,16 +32,19 @@ def load_balance_loss(
     Args:
         first_choice: f_e counts first choices only (GShard, arXiv 2006.16668, algorithm 1); otherwise all k.
         all_reduce: sums a tensor over ranks. f_e is then that of the global batch, which lets one rank's data prefer
-            some experts (arXiv 2501.11873); otherwise of this rank's.
+            some experts (arXiv 2501.11873), and P_e this rank's part of the global mean: what the ranks get, averaged
+            over them as data parallelism averages gradients, is the loss of the global batch. None: this rank alone.
     """
     prob_SE, experts_SK = routing.kept(routing.prob_SE), routing.kept(routing.experts_SK)
     if first_choice:
         experts_SK = experts_SK[:, :1]
-    counts_E = choice_counts(experts_SK, routing.num_experts).float()
+    counts_E = choice_counts(experts_SK, routing.num_experts).to(prob_SE.dtype)
+    rows: Tensor | int = max(1, len(prob_SE))
     if all_reduce is not None:
-        counts_E = all_reduce(counts_E)
+        sums = all_reduce(torch.cat([counts_E, counts_E.new_tensor([len(prob_SE), 1])]))
+        counts_E, rows = sums[:-2], sums[-2].clamp(min=1.0) / sums[-1]  # the mean over ranks
     share_E = counts_E / counts_E.sum().clamp(min=1.0)
-    mean_E = prob_SE.sum(dim=0) / max(1, len(prob_SE))
+    mean_E = prob_SE.sum(dim=0) / rows
     return routing.num_experts * (share_E * mean_E).sum()
 
 

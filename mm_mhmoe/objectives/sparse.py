@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,12 +13,24 @@ from mm_mhmoe.models.encoder import LayerRouting
 from mm_mhmoe.nn import load_balance_loss, router_z_loss
 
 
-def auxiliary_losses(routing: Sequence[LayerRouting]) -> dict[str, Tensor]:
-    """Mean over layers of the load-balance loss and of the router z-loss; empty for a dense encoder."""
+def auxiliary_losses(
+    routing: Sequence[LayerRouting], config: MoEConfig, all_reduce: Callable[[Tensor], Tensor] | None = None
+) -> dict[str, Tensor]:
+    """Mean over layers of the load-balance loss and of the router z-loss; empty for a dense encoder.
+
+    Args:
+        routing: of every sparse layer.
+        config: says which load-balance loss (balance_scope, balance_choices).
+        all_reduce: sums a tensor over ranks; called for balance_scope=global only. None: there is one rank.
+    """
     if not routing:
         return {}
+    options: dict[str, Any] = {
+        "first_choice": config.balance_choices == "first",
+        "all_reduce": all_reduce if config.balance_scope == "global" else None,
+    }
     return {
-        "balance": torch.stack([load_balance_loss(layer.routing) for layer in routing]).mean(),
+        "balance": torch.stack([load_balance_loss(layer.routing, **options) for layer in routing]).mean(),
         "router_z": torch.stack([router_z_loss(layer.routing) for layer in routing]).mean(),
     }
 

@@ -202,7 +202,7 @@ def finish_step(
 ) -> Tensor:
     """Balances the routers, adds the auxiliary losses to the task's loss and logs the step."""
     update_router_biases(model.encoder, output)
-    auxiliary = auxiliary_losses(output.routing)
+    auxiliary = auxiliary_losses(output.routing, model.config.moe, _sum_over_ranks)
     total = loss + weighted_auxiliary(auxiliary, model.config.moe)
     logged = {"loss": total, **values, **auxiliary, **sparse_metrics(output)}
     module.log_step(logged, shown=(*shown, "expert_load"), tokens=len(output.valid_T))

@@ -49,6 +49,44 @@ def test_against_loops(tokens, num_experts, top_k, padding, seed):
     np.testing.assert_allclose(expert_load(routing).numpy(), load, rtol=1e-6)
 
 
+@pytest.mark.parametrize("first_choice", [False, True])
+def test_ranks_that_share_their_sums_get_the_loss_of_all_rows_on_average(first_choice):
+    """Three ranks with unequal rows and padding, one with padding alone; also their gradients."""
+    whole = make(tokens=40, padding=True)
+    whole.valid_S[30:] = False
+    prob_SE = whole.prob_SE.clone().requires_grad_()
+
+    def part(rows):
+        return Routing(
+            whole.logits_SE[rows], prob_SE[rows], whole.experts_SK[rows], whole.weights_SK[rows], whole.valid_S[rows]
+        )
+
+    parts = [part(slice(0, 12)), part(slice(12, 30)), part(slice(30, 40))]
+    sums = []
+
+    def give(value):
+        sums.append(value)
+        return value
+
+    for one in parts:
+        load_balance_loss(one, first_choice=first_choice, all_reduce=give)
+    total = torch.stack(sums).sum(dim=0)
+    losses = [load_balance_loss(one, first_choice=first_choice, all_reduce=lambda _: total) for one in parts]
+    mean = torch.stack(losses).mean()
+    wanted = load_balance_loss(part(slice(0, 40)), first_choice=first_choice)
+    torch.testing.assert_close(mean, wanted)
+    torch.testing.assert_close(torch.autograd.grad(mean, prob_SE), torch.autograd.grad(wanted, prob_SE))
+    assert abs(sum(load_balance_loss(one, first_choice=first_choice) for one in parts) / 3 - wanted) > 1e-2
+
+
+def test_first_choices_alone_may_count():
+    """Both rows choose expert 0 first and another one second: f = (1, 0, 0), so E f P = 3 * mean P_0."""
+    prob = torch.tensor([[0.5, 0.3, 0.2], [0.6, 0.1, 0.3]])
+    routing = Routing(prob.log(), prob, torch.tensor([[0, 1], [0, 2]]), torch.full((2, 2), 0.5))
+    assert load_balance_loss(routing, first_choice=True).item() == pytest.approx(3 * 0.55)
+    assert load_balance_loss(routing).item() == pytest.approx(3 * (0.5 * 0.55 + 0.25 * 0.2 + 0.25 * 0.25))
+
+
 def test_one_at_perfect_balance_and_e_at_collapse():
     """f_e = P_e = 1/E gives E * E / E^2 = 1; everything on one expert with probability 1 gives E."""
     even = torch.eye(4).repeat(3, 1)
