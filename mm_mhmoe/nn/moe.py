@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from mm_mhmoe.nn.dispatch import DroplessDispatcher
@@ -40,12 +41,17 @@ class MoE(nn.Module):
 
     def forward(self, x_Sd: Tensor, valid_S: Tensor | None = None) -> tuple[Tensor, Routing]:
         """(S, d) -> (S, d) and the routing. Rows where valid_S is False come out as zero."""
-        routing = self.router(x_Sd, valid_S)
-        if self.capacity is not None:
-            routing = self.capacity(routing)
-        here_Sd, plan = self.dispatcher.dispatch(x_Sd, routing)
-        y_Sd = self.dispatcher.combine(self.experts(here_Sd, plan.rows), plan)
+        y_Sd, routing = self._compute_choices(x_Sd, self.router(x_Sd, valid_S))
         if self.shared is not None:
             shared_Sd = self.shared(x_Sd)
             y_Sd = y_Sd + (shared_Sd if valid_S is None else shared_Sd.masked_fill(~valid_S.unsqueeze(1), 0.0))
         return y_Sd, routing
+
+    # How many rows an expert gets is a number that only running tells. Traced by torch.compile, this would be cut at
+    # every count, have the loop over experts unrolled, and be compiled anew whenever another expert is idle.
+    @torch.compiler.disable(reason="the number of rows of an expert depends on data")
+    def _compute_choices(self, x_Sd: Tensor, routing: Routing) -> tuple[Tensor, Routing]:
+        if self.capacity is not None:
+            routing = self.capacity(routing)
+        here_Sd, plan = self.dispatcher.dispatch(x_Sd, routing)
+        return self.dispatcher.combine(self.experts(here_Sd, plan.rows), plan), routing
