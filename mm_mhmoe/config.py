@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
+from mm_mhmoe.sizing import FFNSize, Parity, solve_hidden
+
 FFNKind = Literal["dense", "moe", "mh_moe"]
-Parity = Literal["flops", "none"]
 RouterKind = Literal["top_k", "xmoe", "xmoe_released", "sigmoid_bias", "expert_choice"]
 DropPolicy = Literal["position", "priority"]
 SecondPolicy = Literal["all", "random"]
@@ -102,8 +103,10 @@ class MoEConfig:
         heads: sub-tokens that MH-MoE splits every token into (arXiv 2404.15045 uses 4); a plain MoE has no heads.
         projection_layers: linear maps in MH-MoE's multi-head layer and in its merge layer each; the paper uses 1.
         inner_residual: adds each sub-token of MH-MoE to its output (equation 6 of the paper; not in its code).
-        parity: how hidden_dim is found. flops: the layer costs per token what the dense FFN of ffn_dim costs
-            (arXiv 2411.16205, head and merge layers counted, router not). none: hidden_dim is taken as given.
+        parity: how hidden_dim is found. flops: the layer costs per token what the dense FFN of ffn_dim costs, at most
+            (arXiv 2411.16205, head and merge layers counted, router not). params: the layer has the parameters of a
+            plain MoE of num_experts experts as large as the dense FFN (arXiv 2404.15045; an expert of MH-MoE then does
+            about as much work for a sub-token as the dense FFN for a token). none: hidden_dim is taken as given.
         hidden_dim: hidden size of one expert, for parity=none.
         router: top_k: softmax (Switch, GShard). xmoe: cosine in a low dimension with a learned temperature (X-MoE,
             arXiv 2204.09179). xmoe_released: as the published code, with neither. sigmoid_bias: sigmoid scores balanced
@@ -175,6 +178,7 @@ class MoEConfig:
             ("xmoe_gate", XMoEGate),
             ("balance_scope", BalanceScope),
             ("balance_choices", BalanceChoices),
+            ("parity", Parity),
         ):
             value = getattr(self, name)
             _require(value in get_args(choices), f"moe.{name}={value!r} is not one of {', '.join(get_args(choices))}")
@@ -224,7 +228,7 @@ class EncoderConfig:
         dim: width of a token.
         depth: number of blocks.
         num_heads: attention heads; divides dim.
-        ffn_dim: hidden size of the dense FFN, and the reference of moe.parity=flops.
+        ffn_dim: hidden size of the dense FFN, and the reference of moe.parity.
         ffn: kind of the FFNs: dense, moe (top-k experts on tokens) or mh_moe (on sub-tokens).
         moe: the sparse FFN; not used when ffn is dense.
         vision: picture and patch size.
@@ -271,23 +275,53 @@ class EncoderConfig:
         return self.ffn != "dense" and (layer + 1) % self.moe.every == 0
 
     @property
+    def dense_size(self) -> FFNSize:
+        """The dense FFN."""
+        return FFNSize(dim=self.dim, hidden=self.ffn_dim)
+
+    @property
+    def moe_reference(self) -> FFNSize:
+        """A plain top-1 MoE of num_experts experts as large as the dense FFN: the reference of moe.parity=params."""
+        return replace(self.dense_size, experts=self.moe.num_experts)
+
+    @property
+    def sparse_size(self) -> FFNSize:
+        """The sparse FFN, with its hidden size under moe.parity."""
+        return replace(self._sparse_shape, hidden=self.expert_hidden_dim)
+
+    @property
+    def _sparse_shape(self) -> FFNSize:
+        split = self.ffn == "mh_moe"
+        return FFNSize(
+            dim=self.dim,
+            hidden=0,
+            experts=self.moe.num_experts,
+            top_k=self.moe.top_k,
+            heads=self.moe.heads if split else 1,
+            projection_layers=self.moe.projection_layers if split else 0,
+            matrices=3 if self.moe.activation == "swiglu" else 2,
+            shared_experts=self.moe.shared_experts,
+        )
+
+    @property
     def expert_hidden_dim(self) -> int:
         """Hidden size of one expert under moe.parity.
 
         MACs per token: dense FFN 2 D F; MoE 2 k D h; MH-MoE 2 n D^2 (n layers for head and merge each) + 2 k D h,
         because H sub-tokens of D/H cost what one token of D costs. Equal for h = F / k and h = (F - n D) / k; k counts
-        shared experts too. SwiGLU experts have three matrices: h is 2/3 of that.
+        shared experts too. Parameters: MoE 2 E D F; MH-MoE 2 n D^2 + 2 E (D/H) h. Equal for h = H (F - n D / E).
+        SwiGLU experts have three matrices: h is 2/3 of that.
         """
         if self.moe.parity == "none":
             assert self.moe.hidden_dim is not None
             return self.moe.hidden_dim
-        budget = self.ffn_dim - (self.moe.projection_layers * self.dim if self.ffn == "mh_moe" else 0)
-        matrices = 3 if self.moe.activation == "swiglu" else 2
-        hidden = 2 * budget // (matrices * (self.moe.top_k + self.moe.shared_experts))
+        reference = self.dense_size if self.moe.parity == "flops" else self.moe_reference
+        hidden = solve_hidden(reference, self._sparse_shape, self.moe.parity)
+        lower = "moe.top_k" if self.moe.parity == "flops" else "moe.projection_layers"
         _require(
             hidden > 0,
-            f"moe.parity=flops: ffn_dim={self.ffn_dim}, dim={self.dim}, top_k={self.moe.top_k} leave no hidden size; "
-            "lower moe.top_k or raise encoder.ffn_dim",
+            f"moe.parity={self.moe.parity}: ffn_dim={self.ffn_dim}, dim={self.dim}, top_k={self.moe.top_k} leave no "
+            f"hidden size; lower {lower} or raise encoder.ffn_dim",
         )
         return hidden
 
