@@ -30,6 +30,8 @@ COMMANDS: Tree = {
     ),
     "tokenizer": ("The text tokenizer.", {"train": "tokenizer:train"}),
     "vqkd": "vqkd:vqkd",
+    "plan": "plan:plan",
+    "parity": "plan:parity",
     "pretrain": "pretrain:pretrain",
     "finetune": (
         "Train a pretrained encoder for a task.",
@@ -47,6 +49,8 @@ SUMMARIES = {
     "data preview": "Draw a contact sheet of pictures and captions.",
     "tokenizer train": "Train a SentencePiece tokenizer on the captions of shards.",
     "vqkd": "Train the visual tokenizer that gives patches their codes.",
+    "plan": "What a pretraining run costs: parameters, FLOPs, memory on each device.",
+    "parity": "Solve the size of experts for equal FLOPs or parameters.",
     "pretrain": "Masked pretraining on pictures, texts and pairs.",
     "finetune retrieval": "Contrastive fine-tuning of a dual encoder.",
     "finetune vqa": "Fine-tuning on questions about pictures.",

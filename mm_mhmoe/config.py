@@ -275,6 +275,11 @@ class EncoderConfig:
         return self.ffn != "dense" and (layer + 1) % self.moe.every == 0
 
     @property
+    def num_sparse(self) -> int:
+        """Blocks with the sparse FFN."""
+        return sum(self.is_sparse(layer) for layer in range(self.depth))
+
+    @property
     def dense_size(self) -> FFNSize:
         """The dense FFN."""
         return FFNSize(dim=self.dim, hidden=self.ffn_dim)

@@ -7,8 +7,8 @@ because it is no part of what they hold equal.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 Parity = Literal["flops", "params", "none"]
 
@@ -94,6 +94,14 @@ class Solution:
     @property
     def flop_mismatch(self) -> float:
         return self.size.macs / self.reference.macs - 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, for JSON."""
+        return {
+            **asdict(self),
+            "mismatch": {"parameters": self.parameter_mismatch, "flops": self.flop_mismatch},
+            "router": {"parameters": self.size.router_parameters, "macs": self.size.router_macs},
+        }
 
 
 def solve(

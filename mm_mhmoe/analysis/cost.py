@@ -1,9 +1,10 @@
-"""Parameters and FLOPs of an encoder. One multiply-accumulate is two FLOPs."""
+"""FLOPs of an encoder, of one token and of one training step. One multiply-accumulate is two FLOPs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+from mm_mhmoe.analysis.workload import Workload
 from mm_mhmoe.config import EncoderConfig
 
 
@@ -31,20 +32,56 @@ def token_flops(config: EncoderConfig, length: int) -> TokenFlops:
     ones too; 3 k d h for SwiGLU).
     """
     dim, moe = config.dim, config.moe
-    sparse = sum(config.is_sparse(layer) for layer in range(config.depth))
-    heads_layers = 2 * moe.projection_layers * dim**2 if config.ffn == "mh_moe" else 0
-    matrices = 3 if moe.activation == "swiglu" else 2
-    expert = matrices * (moe.top_k + moe.shared_experts) * dim * config.expert_hidden_dim if sparse else 0
+    sparse = config.num_sparse
+    size = config.sparse_size if sparse else config.dense_size
     router = dim * moe.num_experts
     if moe.router in ("xmoe", "xmoe_released"):
-        subtokens = moe.heads if config.ffn == "mh_moe" else 1
-        router = moe.router_dim * (dim + subtokens * moe.num_experts)
+        router = moe.router_dim * (dim + size.heads * moe.num_experts)
     return TokenFlops(
         attention=2 * config.depth * (4 * dim**2 + 2 * length * dim),
-        dense_ffn=2 * (config.depth - sparse) * 2 * dim * config.ffn_dim,
+        dense_ffn=2 * (config.depth - sparse) * config.dense_size.macs,
         router=2 * sparse * router,
-        head_and_merge=2 * sparse * heads_layers,
-        experts=2 * sparse * expert,
+        head_and_merge=2 * sparse * size.projections,
+        experts=2 * sparse * (size.macs - size.projections),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepFlops(TokenFlops):
+    """FLOPs of the forward pass of one step, by part: the blocks, patches to tokens, and the heads."""
+
+    patch_embedding: int
+    task_heads: int
+
+    @property
+    def total(self) -> int:
+        return super().total + self.patch_embedding + self.task_heads
+
+    @property
+    def training(self) -> int:
+        """Forward and backward: a product has two gradients, but pixels need none."""
+        return 3 * self.total - self.patch_embedding
+
+
+def step_flops(config: EncoderConfig, workload: Workload, num_codes: int) -> StepFlops:
+    """Matrix products of one step of masked pretraining with a visual vocabulary of num_codes.
+
+    Heads work at masked positions only: D V each; with cls_loss once more, after 4 D^2 that make a state from [CLS].
+    What `moe.recompute` computes again is no part of it.
+    """
+    blocks = {name: 0 for name in asdict(token_flops(config, 1))}
+    for rows, length in workload.streams(config):
+        for name, flops in asdict(token_flops(config, length)).items():
+            blocks[name] += rows * length * flops
+    patches, words = workload.hidden_patches(config), workload.hidden_words(config)
+    heads = config.dim * (patches * num_codes + words * config.text.vocab_size)
+    if workload.cls_loss:
+        heads = 2 * heads + 4 * config.dim**2 * (patches + words)
+    pixels = 3 * config.vision.patch_size**2
+    return StepFlops(
+        **blocks,
+        patch_embedding=2 * workload.pictures * config.vision.num_patches * pixels * config.dim,
+        task_heads=2 * heads,
     )
 
 

@@ -1,0 +1,208 @@
+"""Memory that a training step keeps for its backward pass, as a formula.
+
+What is counted is what autograd saves, and the row numbers that the experts keep beside it. Not counted: buffers that
+live for a moment (gradients of logits, communication), the optimiser's, and what an allocator wastes.
+
+Symbols: T tokens, D model dim, S sub-tokens, d their width, N rows sent to experts, P and F columns of an expert's
+first product and rows of its second matrix, M masked positions, V classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from mm_mhmoe.analysis.workload import Workload
+from mm_mhmoe.config import EncoderConfig
+from mm_mhmoe.sizing import FFNSize
+
+Device = Literal["cuda", "cpu"]
+Precision = Literal["bf16-mixed", "16-mixed", "32-true"]
+
+FP32, INDEX = 4, 8
+STATISTICS = 2 * FP32  # a LayerNorm keeps mean and deviation of each row
+# On CPUs in bf16: nn.SelfAttention keeps scores up to this length, nn.Experts fills rows up to a multiple.
+EXPLICIT_LENGTH, GRANULE = 512, 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptBytes:
+    """Bytes kept for the backward pass, by part.
+
+    Args:
+        embeddings: patches and word ids.
+        norms: the residual stream, once for each LayerNorm that reads it.
+        attention: projections, and the attention itself.
+        dense_ffn: hidden states of the dense FFNs.
+        router: inputs and scores of the routers.
+        head_and_merge: inputs of multi-head and merge layers.
+        experts: inputs, hidden states and outputs of the experts, shared ones too, and where rows came from.
+        task_heads: states and log-probabilities at masked positions.
+        weight_copies: weights in half precision, which autocast makes once a step.
+    """
+
+    embeddings: int
+    norms: int
+    attention: int
+    dense_ffn: int
+    router: int
+    head_and_merge: int
+    experts: int
+    task_heads: int
+    weight_copies: int
+
+    @property
+    def total(self) -> int:
+        return sum(asdict(self).values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arithmetic:
+    """How a device computes: it decides what is kept, and how wide."""
+
+    precision: Precision
+    device: Device
+
+    def __post_init__(self) -> None:
+        if self.device == "cpu" and self.precision == "16-mixed":
+            raise ValueError("precision=16-mixed is for cuda; on a cpu use bf16-mixed or 32-true")
+
+    @property
+    def width(self) -> int:
+        """Bytes of a number that products are computed in."""
+        return FP32 if self.precision == "32-true" else 2
+
+    @property
+    def norm_width(self) -> int:
+        """Bytes of what a LayerNorm inside a layer reads: autocast on CUDA computes it in fp32."""
+        return FP32 if self.device == "cuda" else self.width
+
+    @property
+    def is_cpu_bf16(self) -> bool:
+        return self.device == "cpu" and self.precision == "bf16-mixed"
+
+    @property
+    def grouped(self) -> bool:
+        """Whether nn.Experts computes all experts in one grouped product."""
+        return self.device == "cuda" and self.precision == "bf16-mixed"
+
+
+def kept_bytes(
+    config: EncoderConfig, workload: Workload, arithmetic: Arithmetic, num_codes: int | None = None
+) -> KeptBytes:
+    """One step of the encoder, and with num_codes of masked pretraining. Routing counts as balanced.
+
+    moe.capacity_factor, which drops rows, and stochastic depth are not looked at.
+    """
+    tokens, width = workload.tokens(config), arithmetic.width
+    sparse = config.num_sparse
+    pixels = 3 * config.vision.patch_size**2
+    maps = 0
+    if config.ffn == "mh_moe" and config.moe.projection_layers:
+        maps = 2 * (2 * config.moe.projection_layers - 1)  # every map keeps its input, and every GELU between two
+    return KeptBytes(
+        embeddings=width * workload.pictures * config.vision.num_patches * pixels
+        + INDEX * workload.texts * config.text.max_length,
+        norms=(2 * config.depth + 1) * tokens * (FP32 * config.dim + STATISTICS),
+        attention=config.depth * _attention(config, workload, arithmetic),
+        dense_ffn=(config.depth - sparse) * _dense_ffn(config, tokens, arithmetic),
+        router=sparse * _router(config, tokens, padded=workload.texts > 0) if sparse else 0,
+        head_and_merge=sparse * maps * width * tokens * config.dim,
+        experts=sparse * _experts(config, tokens, arithmetic, padded=workload.texts > 0) if sparse else 0,
+        task_heads=0 if num_codes is None else _task_heads(config, workload, arithmetic, num_codes),
+        weight_copies=width * _copied_weights(config, arithmetic, num_codes) if width < FP32 else 0,
+    )
+
+
+def _attention(config: EncoderConfig, workload: Workload, arithmetic: Arithmetic) -> int:
+    """Input, q, k and v, what they mix to, all rows in one tensor, and the output projection's input."""
+    width, kept = arithmetic.width, 0
+    for rows, length in workload.streams(config):
+        tokens = rows * length
+        kept += tokens * config.dim * 4 * width
+        if arithmetic.is_cpu_bf16 and length <= EXPLICIT_LENGTH:  # the softmax in fp32, and in bf16 for the product
+            kept += rows * config.num_heads * length**2 * (FP32 + width)
+        else:
+            kept += tokens * (config.dim * width + config.num_heads * FP32)
+        kept += tokens * config.dim * width
+        if config.sub_ln:
+            kept += tokens * (config.dim * arithmetic.norm_width + STATISTICS)
+    return kept
+
+
+def _hidden(rows: int, size: FFNSize, sub_ln: bool, arithmetic: Arithmetic) -> int:
+    """What autograd keeps between the two products of an FFN: GELU's input, or SwiGLU's and one factor; then the
+    second product's input, before it the LayerNorm's."""
+    columns = (size.matrices - 1) * size.hidden + (size.hidden if size.matrices == 3 else 0)
+    kept = rows * arithmetic.width * (columns + size.hidden)
+    return kept + rows * (arithmetic.norm_width * size.hidden + STATISTICS) if sub_ln else kept
+
+
+def _dense_ffn(config: EncoderConfig, tokens: int, arithmetic: Arithmetic) -> int:
+    return tokens * config.dim * arithmetic.width + _hidden(tokens, config.dense_size, config.sub_ln, arithmetic)
+
+
+def _router(config: EncoderConfig, tokens: int, *, padded: bool) -> int:
+    """fp32 input, scores once for each function of them, their logits for the z-loss, and the choices."""
+    moe, size = config.moe, config.sparse_size
+    scores = {"top_k": 1, "expert_choice": 1, "sigmoid_bias": 1, "xmoe": 3, "xmoe_released": 1}[moe.router]
+    low = {"xmoe": 2, "xmoe_released": 1}.get(moe.router, 0) * moe.router_dim
+    choices = 0 if moe.router == "expert_choice" else moe.top_k * (INDEX + FP32)
+    small = {"xmoe": 4, "xmoe_released": 2, "sigmoid_bias": 3}.get(moe.router, 0) * FP32
+    masks = 2 * INDEX + 1 if padded else 0
+    row = FP32 * (size.width + (scores + 1) * size.experts + low) + choices + small + masks
+    return tokens * size.heads * row
+
+
+def _experts(config: EncoderConfig, tokens: int, arithmetic: Arithmetic, *, padded: bool) -> int:
+    size, width = config.sparse_size, arithmetic.width
+    subtokens = tokens * size.heads
+    rows = subtokens * size.top_k
+    listed = subtokens * (size.experts if config.moe.router == "expert_choice" else size.top_k)
+    # The order of all choices; of the rows the (sub-)token, the place and the weight; where a (sub-)token's rows begin.
+    kept = INDEX * (listed + 2 * rows + subtokens) + FP32 * rows
+    kept += rows * size.width * width  # the outputs
+    shared = subtokens * size.width * width if size.shared_experts else 0
+    if arithmetic.grouped:
+        kept += rows * (size.width * width + INDEX) + _hidden(rows, size, config.sub_ln, arithmetic)
+        if config.sub_ln:  # each row's scale, and the LayerNorm's output that it multiplies
+            kept += rows * size.hidden * (FP32 + arithmetic.norm_width)
+    else:
+        in_fp32 = width == FP32 or config.ffn == "moe" or not config.moe.projection_layers
+        if padded or not in_fp32:  # otherwise the router's input is the experts'
+            kept += subtokens * size.width * (FP32 if in_fp32 else width)
+        if not config.moe.recompute:
+            filled = rows + size.experts * GRANULE // 2 if arithmetic.is_cpu_bf16 else rows
+            kept += filled * (size.matrices - 1) * size.hidden * width
+        if not in_fp32 or width == FP32:
+            shared = 0  # its input is the experts'
+    if size.shared_experts:
+        whole = FFNSize(dim=size.dim, hidden=size.shared_experts * size.hidden, matrices=size.matrices)
+        shared += _hidden(subtokens, whole, config.sub_ln, arithmetic)
+    return kept + shared
+
+
+def _task_heads(config: EncoderConfig, workload: Workload, arithmetic: Arithmetic, num_codes: int) -> int:
+    """Positions, states and log-probabilities; with cls_loss once more, and what makes a state from [CLS]."""
+    patches, words = workload.hidden_patches(config), workload.hidden_words(config)
+    positions = patches + words
+    heads = positions * (4 * INDEX + config.dim * arithmetic.width)
+    heads += FP32 * (patches * num_codes + words * config.text.vocab_size)
+    if not workload.cls_loss:
+        return heads
+    from_cls = config.dim * (5 * arithmetic.width + arithmetic.norm_width) + STATISTICS
+    return 2 * heads + positions * from_cls
+
+
+def _copied_weights(config: EncoderConfig, arithmetic: Arithmetic, num_codes: int | None) -> int:
+    """Matrices that autocast casts for torch's Linear or a grouped product; experts in a loop keep none."""
+    dim, sparse = config.dim, config.num_sparse
+    copied = 3 * config.vision.patch_size**2 * dim + config.depth * 4 * dim**2
+    copied += (config.depth - sparse) * config.dense_size.parameters
+    if sparse:
+        size = config.sparse_size
+        looped = 0 if arithmetic.grouped else size.experts
+        copied += sparse * (size.parameters - looped * size.matrices * size.width * size.hidden)
+    if num_codes is not None:
+        copied += dim * (num_codes + config.text.vocab_size) + 4 * dim**2
+    return copied

@@ -1,0 +1,107 @@
+"""Parameters of an encoder from its configuration alone, by part; no module is built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from mm_mhmoe.analysis.cost import active_share
+from mm_mhmoe.config import EncoderConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """Numbers of parameters, biases included.
+
+    Args:
+        embeddings: patches, words, positions, [CLS] and mask token.
+        attention: its four matrices.
+        dense_ffn: the dense FFNs.
+        router: all routers.
+        head_and_merge: multi-head and merge layers of MH-MoE.
+        experts: the experts that are chosen, with the LayerNorms inside them.
+        shared_experts: the experts that every (sub-)token goes through, with theirs.
+        norms: all other LayerNorms.
+        task_heads: the heads of masked pretraining.
+        unused_experts: parameters of `experts` that one token cannot use.
+    """
+
+    embeddings: int
+    attention: int
+    dense_ffn: int
+    router: int
+    head_and_merge: int
+    experts: int
+    shared_experts: int
+    norms: int
+    task_heads: int
+    unused_experts: int
+
+    def by_part(self) -> dict[str, int]:
+        return {part.name: getattr(self, part.name) for part in fields(self) if part.name != "unused_experts"}
+
+    @property
+    def total(self) -> int:
+        return sum(self.by_part().values())
+
+    @property
+    def active(self) -> int:
+        """What one token can use at most, as in records of scores: everything but the experts it cannot reach."""
+        return self.total - self.unused_experts
+
+
+def count_parameters(config: EncoderConfig, num_codes: int | None = None) -> Parameters:
+    """Counts an encoder, and with `num_codes` (vocabulary of the visual tokenizer) a PretrainModel."""
+    dim, moe, text = config.dim, config.moe, config.text
+    sparse = config.num_sparse
+    dense = config.depth - sparse
+    norm = 2 * dim
+    inner_norms = config.depth * norm + dense * 2 * config.ffn_dim if config.sub_ln else 0
+    experts = sparse * _experts(config) if sparse else 0
+    return Parameters(
+        embeddings=linear(3 * config.vision.patch_size**2, dim)
+        + dim * (2 + 1 + config.vision.num_patches + text.vocab_size + text.max_length),
+        attention=config.depth * 4 * linear(dim, dim),
+        dense_ffn=dense * (linear(dim, config.ffn_dim) + linear(config.ffn_dim, dim)),
+        router=sparse * router_parameters(config) if sparse else 0,
+        head_and_merge=sparse * 2 * moe.projection_layers * linear(dim, dim) if config.ffn == "mh_moe" else 0,
+        experts=experts,
+        shared_experts=sparse * _shared_expert(config) if sparse else 0,
+        norms=(2 * config.depth + 1) * norm + inner_norms,
+        task_heads=0 if num_codes is None else _pretraining_heads(dim, num_codes, text.vocab_size),
+        unused_experts=round((1 - active_share(config)) * experts),
+    )
+
+
+def linear(inputs: int, outputs: int, bias: bool = True) -> int:
+    """Parameters of a Linear."""
+    return inputs * outputs + (outputs if bias else 0)
+
+
+def router_parameters(config: EncoderConfig) -> int:
+    """Parameters of one layer's router."""
+    moe, width = config.moe, config.sparse_size.width
+    if moe.router in ("xmoe", "xmoe_released"):
+        temperature = 1 if moe.router == "xmoe" else 0
+        return (width + moe.num_experts) * moe.router_dim + temperature
+    return width * moe.num_experts
+
+
+def _ffn(config: EncoderConfig, hidden: int) -> int:
+    """One expert of that hidden size, with the LayerNorm inside."""
+    width, bias = config.sparse_size.width, config.moe.expert_bias
+    first = linear(width, (config.sparse_size.matrices - 1) * hidden, bias)
+    return first + linear(hidden, width, bias) + (2 * hidden if config.sub_ln else 0)
+
+
+def _experts(config: EncoderConfig) -> int:
+    return config.moe.num_experts * _ffn(config, config.expert_hidden_dim)
+
+
+def _shared_expert(config: EncoderConfig) -> int:
+    shared = config.moe.shared_experts
+    return _ffn(config, shared * config.expert_hidden_dim) if shared else 0
+
+
+def _pretraining_heads(dim: int, num_codes: int, vocab_size: int) -> int:
+    from_cls = linear(dim, 2 * dim) + linear(2 * dim, dim) + 2 * dim
+    return linear(dim, num_codes) + linear(dim, vocab_size) + from_cls

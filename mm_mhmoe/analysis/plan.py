@@ -1,0 +1,130 @@
+"""What a pretraining run costs, put together. Arithmetic alone: no module is built and nothing is allocated."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mm_mhmoe.analysis.cost import StepFlops, TokenFlops, step_flops, token_flops
+from mm_mhmoe.analysis.memory import Arithmetic, KeptBytes, kept_bytes
+from mm_mhmoe.analysis.mesh import DeviceMemory, Mesh, device_memory, local_parameters
+from mm_mhmoe.analysis.parameters import Parameters, count_parameters
+from mm_mhmoe.analysis.workload import Workload
+from mm_mhmoe.config import EncoderConfig
+from mm_mhmoe.sizing import Solution
+
+GROUPED_MULTIPLE = 8  # of bf16 numbers, the 16 bytes that rows of grouped_mm must be a multiple of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A run as `make_plan` sees it.
+
+    Args:
+        num_codes: vocabulary of the visual tokenizer.
+        parameters: of the encoder and the heads of masked pretraining.
+        token: forward FLOPs of one token of a pair, in the blocks.
+        step: FLOPs of one device's step.
+        kept: bytes that one device's step keeps for its backward pass.
+        memory: bytes on one device.
+        against_dense: the sparse layer beside the dense FFN; None for a dense encoder.
+        against_moe: the sparse layer beside a top-1 MoE of as many experts, each as large as the dense FFN.
+    """
+
+    config: EncoderConfig
+    workload: Workload
+    mesh: Mesh
+    arithmetic: Arithmetic
+    num_codes: int
+    parameters: Parameters
+    token: TokenFlops
+    step: StepFlops
+    kept: KeptBytes
+    memory: DeviceMemory
+    against_dense: Solution | None
+    against_moe: Solution | None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What would stop the run or make it slow."""
+        size = None if self.against_dense is None else self.against_dense.size
+        if size is None or not self.arithmetic.grouped:
+            return []
+        sizes = {"hidden size of an expert": size.hidden, "width of a (sub-)token": size.width}
+        return [
+            f"the {name} is {value}, no multiple of {GROUPED_MULTIPLE}: grouped products in bf16 on CUDA refuse it"
+            for name, value in sizes.items()
+            if value % GROUPED_MULTIPLE
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, for JSON."""
+        return {
+            "encoder": self.config.to_dict(),
+            "workload": asdict(self.workload),
+            "num_codes": self.num_codes,
+            "mesh": {**asdict(self.mesh), "devices": self.mesh.devices},
+            "arithmetic": asdict(self.arithmetic),
+            "parameters": {
+                **self.parameters.by_part(),
+                "total": self.parameters.total,
+                "active": self.parameters.active,
+                "per_device": local_parameters(self.parameters, self.mesh),
+            },
+            "flops_per_token": {**asdict(self.token), "total": self.token.total},
+            "flops_per_step_and_device": {
+                **asdict(self.step),
+                "forward": self.step.total,
+                "training": self.step.training,
+            },
+            "flops_per_step": self.mesh.devices * self.step.training,
+            "tokens_per_step_and_device": self.workload.tokens(self.config),
+            "activation_bytes": {**asdict(self.kept), "total": self.kept.total},
+            "bytes_per_device": {**asdict(self.memory), "total": self.memory.total},
+            "sparse_layer": None if self.against_dense is None else self._sparse_layer(),
+            "warnings": self.warnings,
+        }
+
+    def _sparse_layer(self) -> dict[str, Any]:
+        assert self.against_dense is not None and self.against_moe is not None
+        beside = {"dense": self.against_dense, "moe": self.against_moe}
+        return {
+            "parity": self.config.moe.parity,
+            "size": asdict(self.against_dense.size),
+            "mismatch": {
+                name: {"parameters": found.parameter_mismatch, "flops": found.flop_mismatch}
+                for name, found in beside.items()
+            },
+        }
+
+
+def make_plan(
+    config: EncoderConfig,
+    workload: Workload,
+    *,
+    mesh: Mesh = Mesh(),  # noqa: B008  (frozen)
+    arithmetic: Arithmetic,
+    num_codes: int,
+) -> Plan:
+    """Raises ValueError when the mesh does not fit the encoder."""
+    mesh.check(config)
+    parameters = count_parameters(config, num_codes)
+    kept = kept_bytes(config, workload, arithmetic, num_codes)
+    beside = [None, None]
+    if config.num_sparse:
+        references = (config.dense_size, config.moe_reference)
+        beside = [Solution(parity=config.moe.parity, size=config.sparse_size, reference=r) for r in references]
+    return Plan(
+        config=config,
+        workload=workload,
+        mesh=mesh,
+        arithmetic=arithmetic,
+        num_codes=num_codes,
+        parameters=parameters,
+        token=token_flops(config, 1 + config.vision.num_patches + config.text.max_length),
+        step=step_flops(config, workload, num_codes),
+        kept=kept,
+        memory=device_memory(parameters, mesh, kept.total),
+        against_dense=beside[0],
+        against_moe=beside[1],
+    )

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json as json_format
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from mm_mhmoe_eval.files import write_text_atomic
+from rich.console import Console
+
+from mm_mhmoe.analysis.memory import Arithmetic, Device, Precision
+from mm_mhmoe.analysis.mesh import mesh_of
+from mm_mhmoe.analysis.plan import make_plan
+from mm_mhmoe.analysis.workload import Workload
+from mm_mhmoe.commands.parser import configured
+from mm_mhmoe.commands.plan_tables import print_plan, print_solution
+from mm_mhmoe.config import PRESETS, Activation, EncoderConfig
+from mm_mhmoe.sizing import FFNSize, Parity, solve
+
+PresetName = Literal["tiny", "small", "base", "large"]
+
+
+def plan(
+    encoder: EncoderConfig = EncoderConfig(),  # noqa: B008  (frozen)
+    preset: PresetName | None = None,
+    run_config: Path | None = None,
+    batch_images: int = 32,
+    batch_texts: int = 32,
+    batch_pairs: int = 32,
+    image_mask: float = 0.4,
+    text_mask: float = 0.15,
+    pair_image_mask: float = 0.4,
+    pair_text_mask: float = 0.5,
+    cls_loss: bool = False,
+    num_codes: int = 8192,
+    devices: int | None = None,
+    dp: int | None = None,
+    fsdp: int = 1,
+    ep: int = 1,
+    precision: Precision = "bf16-mixed",
+    device: Device = "cuda",
+    json: Path | None = None,
+) -> None:
+    """Says what a pretraining run costs before it is started: parameters, FLOPs, memory on each device.
+
+    Args:
+        encoder: the encoder.
+        preset: a size that replaces dim, depth, num_heads and ffn_dim (tiny: also vision, text and drop_path); the
+            rest comes from the options.
+        run_config: YAML file of mm-mhmoe pretrain, whose encoder, batches, masks and cls_loss are taken instead of the
+            options here.
+        batch_images: pictures of a step and device, in the picture stream; 0: no such stream.
+        batch_texts: texts of a step and device, in the text stream; 0: no such stream.
+        batch_pairs: pairs of a step and device, in the pair stream; 0: no such stream.
+        image_mask: share of the patches that are hidden in the picture stream.
+        text_mask: share of the tokens that are hidden in the text stream.
+        pair_image_mask: share of the patches that are hidden in pairs.
+        pair_text_mask: share of the tokens that are hidden in pairs.
+        cls_loss: also predict what is hidden from the row's [CLS].
+        num_codes: vocabulary of the visual tokenizer.
+        devices: how many there are; dp is then what fsdp and ep leave of them.
+        dp: copies of the model. The mesh has dp x fsdp x ep devices, and each reads its own rows.
+        fsdp: devices over which all parameters, gradients and optimiser states are divided.
+        ep: devices over which the experts are divided (expert parallelism).
+        precision: as in mm-mhmoe pretrain.
+        device: what computes; it decides which kernels run, and so what is kept for the backward pass.
+        json: file to write all numbers to.
+    """
+    workload = Workload(
+        batch_images=batch_images,
+        batch_texts=batch_texts,
+        batch_pairs=batch_pairs,
+        image_mask=image_mask,
+        text_mask=text_mask,
+        pair_image_mask=pair_image_mask,
+        pair_text_mask=pair_text_mask,
+        cls_loss=cls_loss,
+    )
+    if run_config is not None:
+        if preset is not None:
+            raise ValueError(f"preset={preset} and run_config={run_config} both name an encoder; leave one out")
+        encoder, workload = _of_run(run_config)
+    elif preset is not None:
+        encoder = resized(encoder, preset)
+    made = make_plan(
+        encoder,
+        workload,
+        mesh=mesh_of(devices, dp, fsdp, ep),
+        arithmetic=Arithmetic(precision=precision, device=device),
+        num_codes=num_codes,
+    )
+    print_plan(made, Console())
+    _write(json, made.to_dict())
+
+
+def parity(
+    reference_hidden: int,
+    dim: int = 768,
+    reference_experts: int = 1,
+    reference_top_k: int = 1,
+    reference_activation: Activation = "gelu",
+    heads: int = 4,
+    top_k: int = 2,
+    experts: int = 8,
+    expert_multiple: int | None = None,
+    projection_layers: int = 1,
+    shared_experts: int = 0,
+    activation: Activation = "gelu",
+    parity: Parity = "flops",
+    hidden: int = 0,
+    json: Path | None = None,
+) -> None:
+    """Finds the size of the experts with which a sparse layer costs what a dense layer or another sparse one costs.
+
+    Args:
+        reference_hidden: hidden size of the reference's FFN, or of each of its experts.
+        dim: width of a token in both layers.
+        reference_experts: experts of the reference; 1: a dense FFN.
+        reference_top_k: experts that the reference sends a token to.
+        reference_activation: of the reference: gelu (two matrices) or swiglu (three).
+        heads: sub-tokens that MH-MoE splits a token into; 1 with projection_layers 0: a plain MoE.
+        top_k: experts that each (sub-)token is sent to.
+        experts: experts of the layer.
+        expert_multiple: solve experts as well: the multiple of this number whose parameters are nearest to the
+            reference's (arXiv 2411.16205); needs parity flops.
+        projection_layers: linear maps in the multi-head layer and in the merge layer each.
+        shared_experts: experts that every (sub-)token goes through as well.
+        activation: of the layer's experts.
+        parity: flops: no more multiplications per token than the reference, and as near as whole numbers allow.
+            params: the same number of parameters. none: no solving; compares the layer of that hidden size.
+        hidden: hidden size of the layer, for parity none.
+        json: file to write the solution to.
+    """
+    if (parity == "none") != (hidden > 0):
+        raise ValueError(f"hidden={hidden} with parity={parity}: give hidden with parity none, and only then")
+    matrices = {"gelu": 2, "swiglu": 3}
+    reference = FFNSize(
+        dim=dim,
+        hidden=reference_hidden,
+        experts=reference_experts,
+        top_k=reference_top_k,
+        matrices=matrices[reference_activation],
+    )
+    if reference_hidden < 1:
+        raise ValueError(f"reference_hidden={reference_hidden} must be 1 or more")
+    wanted = FFNSize(
+        dim=dim,
+        hidden=hidden,
+        experts=experts,
+        top_k=top_k,
+        heads=heads,
+        projection_layers=projection_layers,
+        matrices=matrices[activation],
+        shared_experts=shared_experts,
+    )
+    solution = solve(reference, wanted, parity=parity, expert_multiple=expert_multiple)
+    print_solution(solution, Console())
+    _write(json, solution.to_dict())
+
+
+def resized(encoder: EncoderConfig, preset: PresetName) -> EncoderConfig:
+    """The encoder with what a preset changes about the default one.
+
+    Raises ValueError when the encoder has a value of its own there.
+    """
+    default, changes = EncoderConfig(), {}
+    for part in fields(EncoderConfig):
+        named, given, usual = (getattr(config, part.name) for config in (PRESETS[preset], encoder, default))
+        if named == usual:
+            continue
+        if given not in (usual, named):
+            raise ValueError(
+                f"preset={preset} sets encoder.{part.name}={named}, but encoder.{part.name}={given} was given; leave "
+                "one of them out"
+            )
+        changes[part.name] = named
+    return replace(encoder, **changes)
+
+
+def _of_run(run_config: Path) -> tuple[EncoderConfig, Workload]:
+    from mm_mhmoe.commands.pretrain import pretrain  # brings the whole training stack
+
+    values = configured(pretrain, run_config)
+    return values["encoder"], Workload(**{part.name: values[part.name] for part in fields(Workload)})
+
+
+def _write(path: Path | None, values: dict[str, Any]) -> None:
+    if path is not None:
+        write_text_atomic(path, json_format.dumps(values, indent=2) + "\n")
