@@ -1,7 +1,7 @@
 """How large the experts of a sparse FFN must be to compare it with another FFN: exact integer arithmetic.
 
-A size counts matrices only. Biases and LayerNorms are left out, as in the papers; a router is given as separate numbers,
-because it is no part of what they hold equal.
+A size counts matrices only. Biases and LayerNorms are left out, as in the papers; a router is given as separate
+numbers, because it is no part of what they hold equal.
 """
 
 from __future__ import annotations
@@ -104,9 +104,7 @@ class Solution:
         }
 
 
-def solve(
-    reference: FFNSize, wanted: FFNSize, *, parity: Parity, expert_multiple: int | None = None
-) -> Solution:
+def solve(reference: FFNSize, wanted: FFNSize, *, parity: Parity, expert_multiple: int | None = None) -> Solution:
     """Fits `wanted` to a dense or sparse reference.
 
     Args:
@@ -130,9 +128,10 @@ def solve(
     if parity != "none":
         hidden = solve_hidden(reference, wanted, parity)
         if hidden < 1:
+            used = f"top_k={wanted.top_k}" if parity == "flops" else f"experts={wanted.experts}"
             raise ValueError(
-                f"parity={parity}: a reference of hidden={reference.hidden} leaves no hidden size for dim={wanted.dim}, "
-                f"top_k={wanted.top_k} and projection_layers={wanted.projection_layers}; lower one of them"
+                f"parity={parity}: a reference of hidden={reference.hidden} leaves no hidden size for {used} and "
+                f"projection_layers={wanted.projection_layers}; lower one of them or take a larger reference"
             )
         wanted = replace(wanted, hidden=hidden)
     if expert_multiple is not None:

@@ -55,6 +55,34 @@ def test_parity_rounds_down_to_a_whole_hidden_size(config) -> None:
     assert config(ffn="mh_moe", moe=moe).expert_hidden_dim == 32  # (128 - 32) / 3
 
 
+@pytest.mark.parametrize(("ffn", "heads"), [("moe", 4), ("mh_moe", 1), ("mh_moe", 2), ("mh_moe", 4)])
+@pytest.mark.parametrize("activation", ["gelu", "swiglu"])
+@pytest.mark.parametrize("experts", [3, 8])
+def test_parity_of_params_holds_on_the_built_layers(config, ffn: str, heads: int, activation, experts: int) -> None:
+    """Matrices as many as those of a built MoE of dense-sized GELU experts; one hidden unit more or less is no nearer.
+
+    Every expert has a matrix column and row for each hidden unit: experts x matrices x width parameters.
+    """
+
+    def matrices(layer) -> int:
+        left_out = ("router", "norm", "bias", ".b1_", ".b2_")
+        return sum(p.numel() for n, p in layer.named_parameters() if not any(word in n for word in left_out))
+
+    options = {"num_experts": experts, "top_k": 2, "every": 2}
+    plain = config(ffn="moe", moe=MoEConfig(**options, parity="none", hidden_dim=128))
+    sparse = config(ffn=ffn, moe=MoEConfig(**options, heads=heads, activation=activation, parity="params"))
+    width = 32 if ffn == "moe" else 32 // heads
+    unit = experts * width * (2 if activation == "gelu" else 3)
+    assert abs(matrices(build_ffn(sparse, 1)) - matrices(build_ffn(plain, 1))) <= unit / 2
+
+
+def test_parity_of_params_in_numbers(config) -> None:
+    """A plain MoE has the dense FFN's hidden size; MH-MoE H (F - D / E), as in the docstring: 4 (128 - 32 / 8)."""
+    moe = MoEConfig(num_experts=8, top_k=1, parity="params")
+    assert config(ffn="moe", moe=moe).expert_hidden_dim == 128
+    assert config(ffn="mh_moe", moe=moe).expert_hidden_dim == 496
+
+
 def test_parity_none_takes_the_size_as_given(config) -> None:
     moe = MoEConfig(parity="none", hidden_dim=17)
     assert config(moe=moe).expert_hidden_dim == 17
@@ -98,6 +126,8 @@ def test_parity_none_takes_the_size_as_given(config) -> None:
             ["moe.normalize_weights=false", "moe.router=sigmoid_bias"],
         ),
         (lambda: MoEConfig(router="expert_choice", capacity_factor=1.0), ["moe.capacity_factor=1.0", "leave it out"]),
+        (lambda: MoEConfig(parity="equal"), ["moe.parity='equal'", "flops, params, none"]),  # type: ignore[arg-type]
+        (lambda: MoEConfig(parity="params", hidden_dim=8), ["moe.hidden_dim=8", "moe.parity=params", "parity=none"]),
         (lambda: MoEConfig(parity="none"), ["moe.parity=none", "moe.hidden_dim"]),
         (lambda: MoEConfig(hidden_dim=8), ["moe.hidden_dim=8", "parity=none"]),
         (lambda: EncoderConfig(ffn="sparse"), ["encoder.ffn='sparse'", "mh_moe"]),  # type: ignore[arg-type]
@@ -106,7 +136,11 @@ def test_parity_none_takes_the_size_as_given(config) -> None:
         (lambda: EncoderConfig(drop_path=1.0), ["encoder.drop_path=1.0"]),
         (lambda: EncoderConfig(moe=MoEConfig(heads=5)), ["encoder.dim=768", "moe.heads=5"]),
         (lambda: EncoderConfig(depth=2, moe=MoEConfig(every=3)), ["moe.every=3", "encoder.depth=2"]),
-        (lambda: EncoderConfig(ffn_dim=768), ["ffn_dim=768", "dim=768", "top_k=2"]),
+        (lambda: EncoderConfig(ffn_dim=768), ["moe.parity=flops", "ffn_dim=768", "dim=768", "top_k=2"]),
+        (
+            lambda: EncoderConfig(ffn_dim=96, moe=MoEConfig(num_experts=8, projection_layers=1, parity="params")),
+            ["moe.parity=params", "ffn_dim=96", "moe.projection_layers"],
+        ),
     ],
 )
 def test_errors_name_field_and_value(make, parts: list[str]) -> None:

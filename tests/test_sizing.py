@@ -76,9 +76,7 @@ def test_the_configurations_of_the_follow_up_paper(heads: int, hidden: int, expe
     the nearest multiples of 8 (that it rounded so is our reading), 1/32 less and 1/32 more parameters.
     """
     reference = FFNSize(dim=768, hidden=2048, experts=8, matrices=3)
-    wanted = FFNSize(
-        dim=768, hidden=0, experts=8, top_k=heads, heads=heads, projection_layers=1, matrices=3
-    )
+    wanted = FFNSize(dim=768, hidden=0, experts=8, top_k=heads, heads=heads, projection_layers=1, matrices=3)
     found = solve(reference, wanted, parity="flops", expert_multiple=8)
     assert (found.size.hidden, found.size.experts) == (hidden, experts)
     assert found.flop_mismatch == 0
@@ -155,9 +153,7 @@ def test_parity_none_changes_nothing() -> None:
         (lambda: FFNSize(dim=8, hidden=8, top_k=2), ["top_k=2", "experts=1"]),
         (lambda: FFNSize(dim=8, hidden=8, matrices=4), ["matrices=4", "SwiGLU"]),
         (
-            lambda: solve(
-                FFNSize(dim=8, hidden=8), FFNSize(dim=8, hidden=0, projection_layers=1), parity="flops"
-            ),
+            lambda: solve(FFNSize(dim=8, hidden=8), FFNSize(dim=8, hidden=0, projection_layers=1), parity="flops"),
             ["parity=flops", "hidden=8", "projection_layers=1", "lower"],
         ),
         (

@@ -57,9 +57,7 @@ def mesh_of(devices: int | None, dp: int | None, fsdp: int, ep: int) -> Mesh:
         return Mesh(dp=1 if dp is None else dp, fsdp=fsdp, ep=ep)
     rest = Mesh(fsdp=fsdp, ep=ep).devices
     if devices < 1 or devices % rest:
-        raise ValueError(
-            f"devices={devices} is no multiple of fsdp={fsdp} x ep={ep} = {rest}; change one of the three"
-        )
+        raise ValueError(f"devices={devices} is no multiple of fsdp={fsdp} x ep={ep} = {rest}; change one of the three")
     if dp is not None and dp * rest != devices:
         raise ValueError(
             f"dp={dp} x fsdp={fsdp} x ep={ep} is {dp * rest}, not devices={devices}; leave dp out, and it becomes "

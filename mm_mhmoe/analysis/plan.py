@@ -110,10 +110,11 @@ def make_plan(
     mesh.check(config)
     parameters = count_parameters(config, num_codes)
     kept = kept_bytes(config, workload, arithmetic, num_codes)
-    beside = [None, None]
+    against_dense = against_moe = None
     if config.num_sparse:
-        references = (config.dense_size, config.moe_reference)
-        beside = [Solution(parity=config.moe.parity, size=config.sparse_size, reference=r) for r in references]
+        size, parity = config.sparse_size, config.moe.parity
+        against_dense = Solution(parity=parity, size=size, reference=config.dense_size)
+        against_moe = Solution(parity=parity, size=size, reference=config.moe_reference)
     return Plan(
         config=config,
         workload=workload,
@@ -125,6 +126,6 @@ def make_plan(
         step=step_flops(config, workload, num_codes),
         kept=kept,
         memory=device_memory(parameters, mesh, kept.total),
-        against_dense=beside[0],
-        against_moe=beside[1],
+        against_dense=against_dense,
+        against_moe=against_moe,
     )

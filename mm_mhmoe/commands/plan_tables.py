@@ -51,12 +51,11 @@ def print_solution(solution: Solution, console: Console) -> None:
     """The layer that was found, in words, and its mismatch."""
     console.print(f"[bold]{describe(solution.size)}", highlight=False)
     console.print(_beside([solution], f"Solved for parity {solution.parity}"))
-    router = solution.size
-    if router.router_parameters:
+    size = solution.size
+    if size.router_parameters:
         console.print(
-            f"A linear router is not counted: {amount(router.router_parameters)} parameters "
-            f"({router.router_parameters / router.parameters:.2%} of the layer), {amount(2 * router.router_macs)} FLOPs "
-            f"({router.router_macs / router.macs:.2%}).",
+            f"A linear router would add {size.router_parameters / size.parameters:.2%} parameters and "
+            f"{size.router_macs / size.macs:.2%} FLOPs.",
             highlight=False,
         )
 
@@ -94,7 +93,9 @@ def _cost(plan: Plan) -> Table:
         asdict(plan.step),
         asdict(plan.kept),
     )
-    table = Table(title="Cost on one device by part (FLOPs: forward pass)", title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        title="Cost on one device by part (FLOPs: forward pass)", title_justify="left", box=None, pad_edge=False
+    )
     table.add_column("part")
     for name in ("parameters", "FLOPs/token", "FLOPs/step", "kept bytes"):
         table.add_column(name, justify="right")
@@ -139,9 +140,7 @@ def _beside(solutions: list[Solution], title: str) -> Table:
     table.add_column("parameters", justify="right")
     table.add_column("FLOPs/token", justify="right")
     for found in solutions:
-        table.add_row(
-            describe(found.reference), _mismatch(found.parameter_mismatch), _mismatch(found.flop_mismatch)
-        )
+        table.add_row(describe(found.reference), _mismatch(found.parameter_mismatch), _mismatch(found.flop_mismatch))
     size = solutions[0].size
     table.add_row("this layer has", amount(size.parameters), amount(2 * size.macs))
     return table

@@ -12,9 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from mm_mhmoe.analysis.cost import active_share, token_flops
+from mm_mhmoe.analysis.cost import active_share, step_flops, token_flops
+from mm_mhmoe.analysis.workload import Workload
 from mm_mhmoe.config import MoEConfig
 from mm_mhmoe.models.builder import build_encoder
+from mm_mhmoe.models.tasks import PretrainModel
 
 
 def attention(query, key, value, attn_mask=None):
@@ -58,6 +60,33 @@ def test_other_routers_and_shared_experts_against_torchs_counter(config, stream,
     with mock.patch.object(F, "scaled_dot_product_attention", attention), torch.no_grad(), counter:
         build_encoder(encoder_config).eval()(stream("texts", rows=2, padded=False))
     assert counter.get_total_flops() == 2 * 8 * token_flops(encoder_config, 8).total
+
+
+@pytest.mark.parametrize("ffn", ["dense", "moe", "mh_moe"])
+@pytest.mark.parametrize("router", ["top_k", "xmoe", "sigmoid_bias", "expert_choice"])
+@pytest.mark.parametrize("cls_loss", [False, True])
+def test_a_training_step_against_torchs_counter(config, pretraining_step, ffn, router, cls_loss) -> None:
+    """Forward alone, then with the backward pass. 64 masked positions a stream and modality, because heads work on
+    multiples of that: 16 pictures x round(.25 16), 64 texts x 1, 16 pairs x 4 patches and (of 6 words) x 4 words."""
+    made = config(ffn=ffn, depth=3, moe=MoEConfig(num_experts=4, router=router, router_dim=6, every=2))
+    work = Workload(
+        batch_images=16,
+        batch_texts=64,
+        batch_pairs=16,
+        image_mask=0.25,
+        text_mask=1 / 6,
+        pair_image_mask=0.25,
+        pair_text_mask=4 / 6,
+        cls_loss=cls_loss,
+    )
+    model = PretrainModel(made, num_codes=24)
+    expected = step_flops(made, work, num_codes=24)
+    counter = FlopCounterMode(display=False)
+    with mock.patch.object(F, "scaled_dot_product_attention", attention), counter:
+        loss = pretraining_step(made, work, model)
+        assert counter.get_total_flops() == expected.total
+        loss.backward()
+    assert counter.get_total_flops() == expected.training
 
 
 def test_flops_parity_leaves_only_the_router_and_rounding(config) -> None:

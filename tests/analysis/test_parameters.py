@@ -40,7 +40,14 @@ CASES = [
     {"every": 1, "expert_bias": False, "activation": "swiglu"},
     {"every": 1, "shared_experts": 2, "top_k": 1},
     {"every": 3, "projection_layers": 0, "parity": "params"},
-    {"every": 1, "projection_layers": 2, "parity": "none", "hidden_dim": 11, "shared_experts": 1, "activation": "swiglu"},
+    {
+        "every": 1,
+        "projection_layers": 2,
+        "parity": "none",
+        "hidden_dim": 11,
+        "shared_experts": 1,
+        "activation": "swiglu",
+    },
     *({"every": 1, "router": r, "router_dim": 5} for r in ("xmoe", "xmoe_released", "sigmoid_bias", "expert_choice")),
 ]
 
@@ -106,7 +113,7 @@ def test_english_language_models_of_the_paper(experts: int) -> None:
 
 @pytest.mark.parametrize(("experts", "share"), [(32, 63 / 64), (64, 63 / 64), (128, 127 / 128)])
 def test_english_mh_moe_with_a_smaller_hidden_size(experts: int, share: float) -> None:
-    """With hidden 63/64 (or 127/128) of 4 x 3072, where 63/64 is the paper's smallest, its sums come out to a million."""
+    """With hidden 63/64 (or 127/128) of 4 x 3072, where 63/64 is the paper's smallest, its sums are met to a million."""
     solved = paper("mh_moe", experts)
     moe = replace(solved.moe, parity="none", hidden_dim=round(share * 4 * 3072))
     counted = count_parameters(replace(solved, moe=moe))
@@ -117,8 +124,8 @@ def test_english_mh_moe_with_a_smaller_hidden_size(experts: int, share: float) -
 def multi_modal(ffn: str, experts: int) -> float:
     """Millions of a BEiT-3 base, Multiway: attention, LayerNorms and FFN twice, for pictures and words.
 
-    Assumed: 1,024 text positions; untied heads over 64,010 pieces and 8,192 codes; and, because the paper's two sums lie
-    on a line that meets zero experts at 276 million, its dense model: experts come on top of the dense FFNs.
+    Assumed: 1,024 text positions; untied heads over 64,010 pieces and 8,192 codes; and, because the paper's two sums
+    lie on a line that meets zero experts at 276 million, its dense model: experts come on top of the dense FFNs.
     """
     counted = count_parameters(paper(ffn, experts, max_length=1024))
     dense = count_parameters(paper("dense", experts, max_length=1024))

@@ -1,0 +1,58 @@
+"""A pretraining step on random data, with exactly as many masked positions as a Workload says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from mm_mhmoe.analysis.workload import Workload
+from mm_mhmoe.batch import Images, ImageTextBatch, PretrainBatch, Texts
+from mm_mhmoe.config import EncoderConfig
+from mm_mhmoe.models.tasks import PretrainModel
+from mm_mhmoe.objectives.masked import masked_losses
+from mm_mhmoe.objectives.sparse import auxiliary_losses
+
+
+def _images(config: EncoderConfig, rows: int, share: float) -> Images:
+    patches, side = config.vision.num_patches, config.vision.image_size
+    masked = torch.zeros(rows, patches, dtype=torch.bool)
+    masked[:, : round(share * patches)] = True
+    return Images(pixels_BCHW=torch.rand(rows, 3, side, side) * 2 - 1, masked_BN=masked)
+
+
+def _texts(config: EncoderConfig, rows: int, share: float) -> Texts:
+    length = config.text.max_length
+    masked = torch.zeros(rows, length, dtype=torch.bool)
+    masked[:, 1 : 1 + max(1, round(share * (length - 2)))] = True
+    ids = torch.randint(5, config.text.vocab_size, (rows, length))
+    return Texts(ids_BL=ids, valid_BL=torch.ones(rows, length, dtype=torch.bool), masked_BL=masked)
+
+
+def run_step(config: EncoderConfig, work: Workload, model: PretrainModel) -> torch.Tensor:
+    """The loss of one step, balance and z-loss included."""
+    images = texts = pairs = None
+    if work.batch_images:
+        images = ImageTextBatch(images=_images(config, work.batch_images, work.image_mask))
+    if work.batch_texts:
+        texts = ImageTextBatch(texts=_texts(config, work.batch_texts, work.text_mask))
+    if work.batch_pairs:
+        pairs = ImageTextBatch(
+            images=_images(config, work.batch_pairs, work.pair_image_mask),
+            texts=_texts(config, work.batch_pairs, work.pair_text_mask),
+        )
+    losses, output = masked_losses(
+        model,
+        lambda pixels: torch.randint(0, model.num_codes, (len(pixels), config.vision.num_patches)),
+        PretrainBatch(images=images, texts=texts, pairs=pairs),
+        from_cls=work.cls_loss,
+    )
+    auxiliary = auxiliary_losses(output.routing)
+    return torch.stack([part.loss for part in losses.values()] + list(auxiliary.values())).sum()
+
+
+@pytest.fixture(scope="session")
+def pretraining_step() -> Callable[[EncoderConfig, Workload, PretrainModel], torch.Tensor]:
+    """run_step(config, work, model): the loss of one step."""
+    return run_step

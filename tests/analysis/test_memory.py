@@ -1,0 +1,144 @@
+"""Truth: the storages that autograd saves in a real step (torch.autograd.graph.saved_tensors_hooks), each counted once
+and parameters left out, and the row numbers that the experts' own backward keeps beside them.
+
+CUDA is played on the CPU: its fused attention and grouped products run here too, and LayerNorm is sent to fp32, as
+autocast does there. The formula must come within 2 %; what it leaves out are masks and the like, and that a router is
+never quite balanced.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from unittest import mock
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import mm_mhmoe.nn.attention as attention
+from mm_mhmoe.analysis.memory import Arithmetic, kept_bytes
+from mm_mhmoe.analysis.workload import Workload
+from mm_mhmoe.config import EncoderConfig, MoEConfig, TextConfig, VisionConfig
+from mm_mhmoe.models.tasks import PretrainModel
+from mm_mhmoe.nn import Experts
+
+TOLERANCE = 0.02
+CODES = 128
+STREAMS = Workload(batch_images=16, batch_texts=32, batch_pairs=16)
+PICTURES = Workload(batch_images=32)
+
+CPU_FP32 = Arithmetic(precision="32-true", device="cpu")
+CPU_BF16 = Arithmetic(precision="bf16-mixed", device="cpu")
+CUDA_BF16 = Arithmetic(precision="bf16-mixed", device="cuda")
+
+
+def make(ffn: str, *, sub_ln: bool = True, **moe) -> EncoderConfig:
+    """Large enough that fixed costs do not hide a wrong formula."""
+    return EncoderConfig(
+        dim=64,
+        depth=2,
+        num_heads=4,
+        ffn_dim=256,
+        drop_path=0.0,
+        ffn=ffn,  # type: ignore[arg-type]
+        sub_ln=sub_ln,
+        vision=VisionConfig(image_size=32, patch_size=4),
+        text=TextConfig(vocab_size=300, max_length=16),
+        moe=MoEConfig(**{"num_experts": 4, "every": 1, **moe}),
+    )
+
+
+def norm_in_fp32(x: Tensor, *args: object, **options: object) -> Tensor:
+    with torch.autocast("cpu", enabled=False):
+        return torch.layer_norm(x.float(), *args, **options)  # type: ignore[arg-type]
+
+
+@contextmanager
+def as_on(arithmetic: Arithmetic):
+    with ExitStack() as stack:
+        if arithmetic.device == "cuda":
+            stack.enter_context(mock.patch.object(attention, "_prefers_explicit", lambda query: False))
+            stack.enter_context(mock.patch.object(Experts, "forward", Experts.grouped))
+            stack.enter_context(mock.patch.object(F, "layer_norm", norm_in_fp32))
+        stack.enter_context(torch.autocast("cpu", torch.bfloat16, enabled=arithmetic.precision != "32-true"))
+        yield
+
+
+def row_numbers(loss: Tensor) -> list[Tensor]:
+    """What nn.rows.Rows holds, wherever a backward function of the graph keeps one."""
+    found, seen, todo = [], set(), [loss.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        rows = getattr(node, "rows", None)
+        found += [] if rows is None else [rows.source_N, rows.row_N, rows.first_S]
+        todo += [after for after, _ in node.next_functions]
+    return found
+
+
+def measured(config: EncoderConfig, work: Workload, arithmetic: Arithmetic, step) -> int:
+    torch.manual_seed(0)
+    model = PretrainModel(config, CODES)
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    saved: dict[int, Tensor] = {}  # the tensors stay alive, so that no address comes twice
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tensor.untyped_storage().data_ptr() not in own:
+            saved[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with as_on(arithmetic), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = step(config, work, model)
+    for tensor in row_numbers(loss):
+        saved.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+    return sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
+
+
+CASES = {
+    "dense": (make("dense"), STREAMS),
+    "dense, no sub-LN": (make("dense", sub_ln=False), STREAMS),
+    "dense, cls loss": (make("dense"), Workload(batch_images=16, batch_texts=32, batch_pairs=16, cls_loss=True)),
+    "half sparse": (make("mh_moe", every=2), STREAMS),
+    "no maps": (make("mh_moe", projection_layers=0), STREAMS),
+    "two maps": (make("mh_moe", projection_layers=2), STREAMS),
+    "params": (make("mh_moe", parity="params"), STREAMS),
+}
+for ffn in ("moe", "mh_moe"):
+    CASES |= {
+        f"{ffn}, pictures": (make(ffn), PICTURES),
+        f"{ffn}, top-1, no sub-LN": (make(ffn, sub_ln=False, top_k=1), STREAMS),
+        f"{ffn}, recompute": (make(ffn, recompute=True), STREAMS),
+        f"{ffn}, shared": (make(ffn, shared_experts=1, parity="none", hidden_dim=64), PICTURES),
+        f"{ffn}, shared swiglu": (
+            make(ffn, shared_experts=2, activation="swiglu", expert_bias=False, parity="none", hidden_dim=48),
+            STREAMS,
+        ),
+        **{
+            f"{ffn}, {router}": (make(ffn, num_experts=8, router=router, router_dim=6), STREAMS)
+            for router in ("top_k", "xmoe", "xmoe_released", "sigmoid_bias", "expert_choice")
+        },
+    }
+
+
+@pytest.mark.parametrize("arithmetic", [CPU_FP32, CPU_BF16, CUDA_BF16], ids=["cpu-fp32", "cpu-bf16", "cuda-bf16"])
+@pytest.mark.parametrize("case", CASES)
+def test_a_step_keeps_what_the_formula_says(pretraining_step, case: str, arithmetic: Arithmetic) -> None:
+    config, work = CASES[case]
+    kept = kept_bytes(config, work, arithmetic, CODES).total
+    assert kept == pytest.approx(measured(config, work, arithmetic, pretraining_step), rel=TOLERANCE)
+
+
+def test_one_part_too_many_or_too_few_would_show(pretraining_step) -> None:
+    """The tolerance is smaller than every part that holds an activation of all tokens."""
+    config, work = CASES["half sparse"]
+    kept = kept_bytes(config, work, CPU_FP32, CODES)
+    for part in ("norms", "attention", "dense_ffn", "router", "experts", "head_and_merge", "task_heads"):
+        assert getattr(kept, part) > TOLERANCE * kept.total
+
+
+def test_fp16_on_a_cpu_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"16-mixed.*bf16-mixed or 32-true"):
+        Arithmetic(precision="16-mixed", device="cpu")

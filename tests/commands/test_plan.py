@@ -1,0 +1,151 @@
+"""Truth: the plan that analysis makes of the same options; the presets; the sizes of arXiv 2411.16205."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mm_mhmoe import cli
+from mm_mhmoe.analysis.memory import Arithmetic
+from mm_mhmoe.analysis.mesh import Mesh
+from mm_mhmoe.analysis.plan import make_plan
+from mm_mhmoe.analysis.workload import Workload
+from mm_mhmoe.commands.parser import configured
+from mm_mhmoe.commands.plan import resized
+from mm_mhmoe.commands.plan_tables import amount
+from mm_mhmoe.commands.pretrain import pretrain
+from mm_mhmoe.commands.sources import config_path
+from mm_mhmoe.config import PRESETS, EncoderConfig, MoEConfig
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """mm-mhmoe with these words, on a terminal of 80 columns: (exit code, stdout, stderr)."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mm-mhmoe", *map(str, words)])
+        monkeypatch.setattr(cli, "keep_large_buffers", lambda: False)
+        monkeypatch.setenv("COLUMNS", "80")
+        code: object = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capsys.readouterr()
+        return int(code or 0), out, err  # type: ignore[call-overload]
+
+    return run
+
+
+def test_json_is_the_plan_of_the_options(call, tmp_path: Path) -> None:
+    file = tmp_path / "made" / "plan.json"
+    words = "--preset small --encoder.moe.num_experts 16 --encoder.moe.parity params --devices 8 --ep 4 --fsdp 2"
+    code, out, _ = call("plan", *words.split(), "--batch_texts", 0, "--precision", "32-true", "--json", file)
+    assert code == 0
+    encoder = replace(PRESETS["small"], moe=MoEConfig(num_experts=16, parity="params"))
+    expected = make_plan(
+        encoder,
+        Workload(batch_images=32, batch_texts=0, batch_pairs=32),
+        mesh=Mesh(dp=1, fsdp=2, ep=4),
+        arithmetic=Arithmetic(precision="32-true", device="cuda"),
+        num_codes=8192,
+    )
+    assert json.loads(file.read_text()) == json.loads(json.dumps(expected.to_dict()))
+    for number in (expected.parameters.total, expected.step.training, expected.parameters.active):
+        assert amount(number) in out
+    assert amount(expected.memory.total, "B") in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_a_run_can_be_planned_from_its_configuration(call, tmp_path: Path) -> None:
+    file, run = tmp_path / "plan.json", config_path("demo/pretrain.yaml")
+    code, out, _ = call("plan", "--run_config", run, "--device", "cpu", "--num_codes", 64, "--json", file)
+    assert code == 0
+    arguments, values = configured(pretrain, run), json.loads(file.read_text())
+    assert EncoderConfig.from_dict(values["encoder"]) == arguments["encoder"]
+    assert values["workload"] == {name: arguments[name] for name in Workload.__dataclass_fields__}
+    assert values["workload"]["cls_loss"] is True and values["arithmetic"]["device"] == "cpu"
+    assert "48 pictures, 32 texts, 80 pairs" in out
+
+
+def test_a_preset_replaces_what_it_changes_and_keeps_the_rest() -> None:
+    moe = MoEConfig(num_experts=32)
+    for name in PRESETS:
+        assert resized(EncoderConfig(), name) == PRESETS[name]  # type: ignore[arg-type]
+    large = resized(EncoderConfig(ffn="moe", moe=moe, sub_ln=False), "large")
+    assert (large.dim, large.depth, large.ffn, large.moe, large.sub_ln) == (1024, 24, "moe", moe, False)
+    with pytest.raises(ValueError, match=r"preset=large sets encoder.depth=24, but encoder.depth=30 .* leave one"):
+        resized(EncoderConfig(depth=30), "large")
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ("--ep 3", ["moe.num_experts=8", "ep=3", "1, 2, 4, 8"]),
+        ("--devices 10 --fsdp 4", ["devices=10", "fsdp=4"]),
+        ("--batch_images 0 --batch_texts 0 --batch_pairs 0", ["batch_images", "all 0"]),
+        ("--preset base --run_config x.yaml", ["preset=base", "run_config=x.yaml"]),
+        ("--precision 16-mixed --device cpu", ["16-mixed", "32-true"]),
+    ],
+)
+def test_errors_are_one_sentence(call, words: str, parts: list[str]) -> None:
+    code, out, err = call("plan", *words.split())
+    assert code == 1 and out == ""
+    assert len(err.strip().splitlines()) == 1
+    for part in parts:
+        assert part in err
+
+
+def test_parity_solves_the_follow_up_papers_sizes(call, tmp_path: Path) -> None:
+    file = tmp_path / "solution.json"
+    words = "--reference_hidden 2048 --reference_experts 8 --reference_activation swiglu --activation swiglu"
+    words += " --heads 3 --top_k 3 --expert_multiple 8"
+    code, out, _ = call("parity", *words.split(), "--json", file)
+    assert code == 0 and "96 experts 256 -> 512 (SwiGLU), top-3" in out and "+3.12%" in out
+    values = json.loads(file.read_text())
+    assert (values["size"]["hidden"], values["size"]["experts"]) == (512, 96)
+    assert values["mismatch"] == {"parameters": 1 / 32, "flops": 0}
+    assert values["router"]["parameters"] == 96 * 256
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_parity_none_compares_a_size_as_given(call) -> None:
+    """4 heads, 8 experts of 63/64 x 4 x 3072: 67 d^2 FLOPs beside 16 d^2 (arXiv 2411.16205, section 2.2)."""
+    code, out, _ = call("parity", "--reference_hidden", 3072, "--parity", "none", "--hidden", 12096, "--top_k", 1)
+    assert code == 0 and f"x {67 / 16:.3g}" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("--reference_hidden 3072 --hidden 5", "hidden=5 with parity=flops"),
+        ("--reference_hidden 3072 --parity none", "hidden=0 with parity=none"),
+        ("--reference_hidden 0", "reference_hidden=0"),
+        ("--reference_hidden 768", "parity=flops"),
+        ("--reference_hidden 3072 --heads 5", "heads=5"),
+    ],
+)
+def test_parity_errors(call, words: str, named: str) -> None:
+    code, _, err = call("parity", *words.split())
+    assert code == 1 and named in err
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (1234, "1.23 k"),
+        (1_234_567, "1.23 M"),
+        (123_456, "123 k"),
+        (5e15, "5 P"),
+        (2e18, "2,000 P"),
+    ],
+)
+def test_amount(value: float, text: str) -> None:
+    assert amount(value) == text
+    assert amount(value, "B").endswith("B")
