@@ -104,7 +104,14 @@ class Solution:
         }
 
 
-def solve(reference: FFNSize, wanted: FFNSize, *, parity: Parity, expert_multiple: int | None = None) -> Solution:
+def solve(
+    reference: FFNSize,
+    wanted: FFNSize,
+    *,
+    parity: Parity,
+    hidden_multiple: int = 1,
+    expert_multiple: int | None = None,
+) -> Solution:
     """Fits `wanted` to a dense or sparse reference.
 
     Args:
@@ -112,6 +119,7 @@ def solve(reference: FFNSize, wanted: FFNSize, *, parity: Parity, expert_multipl
         wanted: the layer; its `hidden` is replaced unless parity is none.
         parity: flops: the largest hidden size that costs no more per token than the reference. params: the hidden size
             whose parameters are nearest to the reference's. none: as given.
+        hidden_multiple: only multiples of this are hidden sizes.
         expert_multiple: with flops, also replaces `wanted.experts` by the multiple of this number whose parameters are
             nearest to the reference's (arXiv 2411.16205, section 2.3); the cost of a token does not change.
 
@@ -123,10 +131,11 @@ def solve(reference: FFNSize, wanted: FFNSize, *, parity: Parity, expert_multipl
             f"expert_multiple={expert_multiple} solves the number of experts under parity=flops; under parity={parity} "
             "it is given: leave it out"
         )
-    if expert_multiple is not None and expert_multiple < 1:
-        raise ValueError(f"expert_multiple={expert_multiple} must be 1 or more")
+    for name, multiple in (("hidden_multiple", hidden_multiple), ("expert_multiple", expert_multiple)):
+        if multiple is not None and multiple < 1:
+            raise ValueError(f"{name}={multiple} must be 1 or more")
     if parity != "none":
-        hidden = solve_hidden(reference, wanted, parity)
+        hidden = solve_hidden(reference, wanted, parity, hidden_multiple)
         if hidden < 1:
             used = f"top_k={wanted.top_k}" if parity == "flops" else f"experts={wanted.experts}"
             raise ValueError(
@@ -139,11 +148,11 @@ def solve(reference: FFNSize, wanted: FFNSize, *, parity: Parity, expert_multipl
     return Solution(parity=parity, size=wanted, reference=reference)
 
 
-def solve_hidden(reference: FFNSize, wanted: FFNSize, parity: Parity) -> int:
-    """The hidden size under parity flops or params; below 1 where there is none."""
+def solve_hidden(reference: FFNSize, wanted: FFNSize, parity: Parity, multiple: int = 1) -> int:
+    """The hidden size under parity flops or params, a multiple of that number; below 1 where there is none."""
     if parity == "flops":
-        return _largest(lambda n: replace(wanted, hidden=n).macs, reference.macs)
-    return _nearest(lambda n: replace(wanted, hidden=n).parameters, reference.parameters)
+        return multiple * _largest(lambda n: replace(wanted, hidden=multiple * n).macs, reference.macs)
+    return multiple * _nearest(lambda n: replace(wanted, hidden=multiple * n).parameters, reference.parameters)
 
 
 def solve_experts(reference: FFNSize, wanted: FFNSize, multiple: int = 1) -> int:

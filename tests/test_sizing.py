@@ -33,26 +33,24 @@ def reference_of(wanted: FFNSize, hidden: int, experts: int) -> FFNSize:
 
 
 @settings(max_examples=60, deadline=None)
-@given(wanted=SHAPES, hidden=st.integers(1, 40))
-def test_flops_is_the_largest_hidden_size_that_costs_no_more(wanted: FFNSize, hidden: int) -> None:
+@given(wanted=SHAPES, hidden=st.integers(1, 40), multiple=st.integers(1, 8))
+def test_flops_is_the_largest_hidden_size_that_costs_no_more(wanted: FFNSize, hidden: int, multiple: int) -> None:
     reference = reference_of(wanted, hidden, 1)
-    fitting = [n for n in range(200) if replace(wanted, hidden=n).macs <= reference.macs]
-    found = solve_hidden(reference, wanted, "flops")
+    fitting = [n for n in range(0, 200, multiple) if replace(wanted, hidden=n).macs <= reference.macs]
+    found = solve_hidden(reference, wanted, "flops", multiple)
     assert max(fitting, default=0) == max(found, 0)
     if not fitting:
         assert found < 1
 
 
 @settings(max_examples=60, deadline=None)
-@given(wanted=SHAPES, hidden=st.integers(1, 40))
-def test_params_is_the_hidden_size_of_the_smallest_mismatch(wanted: FFNSize, hidden: int) -> None:
+@given(wanted=SHAPES, hidden=st.integers(1, 40), multiple=st.integers(1, 8))
+def test_params_is_the_hidden_size_of_the_smallest_mismatch(wanted: FFNSize, hidden: int, multiple: int) -> None:
     reference = reference_of(wanted, hidden, wanted.experts)
-    found = solve_hidden(reference, wanted, "params")
-    misses = [abs(replace(wanted, hidden=n).parameters - reference.parameters) for n in range(400)]
-    if found < 1:
-        assert misses.index(min(misses)) == 0
-    else:
-        assert misses[found] == min(misses)
+    found = solve_hidden(reference, wanted, "params", multiple)
+    allowed = range(0, 400, multiple)
+    misses = {n: abs(replace(wanted, hidden=n).parameters - reference.parameters) for n in allowed}
+    assert misses[max(found, 0)] == min(misses.values())
 
 
 @settings(max_examples=60, deadline=None)
@@ -163,6 +161,10 @@ def test_parity_none_changes_nothing() -> None:
         (
             lambda: solve(FFNSize(dim=8, hidden=8), FFNSize(dim=8, hidden=0), parity="flops", expert_multiple=0),
             ["expert_multiple=0", "1 or more"],
+        ),
+        (
+            lambda: solve(FFNSize(dim=8, hidden=8), FFNSize(dim=8, hidden=0), parity="flops", hidden_multiple=0),
+            ["hidden_multiple=0", "1 or more"],
         ),
     ],
 )

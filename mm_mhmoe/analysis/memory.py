@@ -88,9 +88,11 @@ class Arithmetic:
 
 
 def kept_bytes(
-    config: EncoderConfig, workload: Workload, arithmetic: Arithmetic, num_codes: int | None = None
+    config: EncoderConfig, workload: Workload, arithmetic: Arithmetic, num_codes: int | None = None, *, ep: int = 1
 ) -> KeptBytes:
-    """One step of the encoder, and with num_codes of masked pretraining. Routing counts as balanced.
+    """One step of the encoder, and with num_codes of masked pretraining, where experts are divided over ep devices.
+
+    Routing counts as balanced: a device's experts then get as many rows as its own tokens send.
 
     moe.capacity_factor, which drops rows, and stochastic depth are not looked at.
     """
@@ -108,9 +110,9 @@ def kept_bytes(
         dense_ffn=(config.depth - sparse) * _dense_ffn(config, tokens, arithmetic),
         router=sparse * _router(config, tokens, padded=workload.texts > 0) if sparse else 0,
         head_and_merge=sparse * maps * width * tokens * config.dim,
-        experts=sparse * _experts(config, tokens, arithmetic, padded=workload.texts > 0) if sparse else 0,
+        experts=sparse * _experts(config, tokens, arithmetic, padded=workload.texts > 0, ep=ep) if sparse else 0,
         task_heads=0 if num_codes is None else _task_heads(config, workload, arithmetic, num_codes),
-        weight_copies=width * _copied_weights(config, arithmetic, num_codes) if width < FP32 else 0,
+        weight_copies=width * _copied_weights(config, arithmetic, num_codes, ep) if width < FP32 else 0,
     )
 
 
@@ -154,7 +156,7 @@ def _router(config: EncoderConfig, tokens: int, *, padded: bool) -> int:
     return tokens * size.heads * row
 
 
-def _experts(config: EncoderConfig, tokens: int, arithmetic: Arithmetic, *, padded: bool) -> int:
+def _experts(config: EncoderConfig, tokens: int, arithmetic: Arithmetic, *, padded: bool, ep: int) -> int:
     size, width = config.sparse_size, arithmetic.width
     subtokens = tokens * size.heads
     rows = subtokens * size.top_k
@@ -172,7 +174,7 @@ def _experts(config: EncoderConfig, tokens: int, arithmetic: Arithmetic, *, padd
         if padded or not in_fp32:  # otherwise the router's input is the experts'
             kept += subtokens * size.width * (FP32 if in_fp32 else width)
         if not config.moe.recompute:
-            filled = rows + size.experts * GRANULE // 2 if arithmetic.is_cpu_bf16 else rows
+            filled = rows + size.experts // ep * GRANULE // 2 if arithmetic.is_cpu_bf16 else rows
             kept += filled * (size.matrices - 1) * size.hidden * width
         if not in_fp32 or width == FP32:
             shared = 0  # its input is the experts'
@@ -194,15 +196,15 @@ def _task_heads(config: EncoderConfig, workload: Workload, arithmetic: Arithmeti
     return 2 * heads + positions * from_cls
 
 
-def _copied_weights(config: EncoderConfig, arithmetic: Arithmetic, num_codes: int | None) -> int:
+def _copied_weights(config: EncoderConfig, arithmetic: Arithmetic, num_codes: int | None, ep: int) -> int:
     """Matrices that autocast casts for torch's Linear or a grouped product; experts in a loop keep none."""
     dim, sparse = config.dim, config.num_sparse
     copied = 3 * config.vision.patch_size**2 * dim + config.depth * 4 * dim**2
     copied += (config.depth - sparse) * config.dense_size.parameters
     if sparse:
         size = config.sparse_size
-        looped = 0 if arithmetic.grouped else size.experts
-        copied += sparse * (size.parameters - looped * size.matrices * size.width * size.hidden)
+        not_here = size.experts - (size.experts // ep if arithmetic.grouped else 0)
+        copied += sparse * (size.parameters - not_here * size.matrices * size.width * size.hidden)
     if num_codes is not None:
         copied += dim * (num_codes + config.text.vocab_size) + 4 * dim**2
     return copied

@@ -50,10 +50,14 @@ class Plan:
         size = None if self.against_dense is None else self.against_dense.size
         if size is None or not self.arithmetic.grouped:
             return []
-        sizes = {"hidden size of an expert": size.hidden, "width of a (sub-)token": size.width}
+        near = max(1, round(size.hidden / GROUPED_MULTIPLE)) * GROUPED_MULTIPLE
+        sizes = {
+            f"hidden size of an expert is {size.hidden}": (size.hidden, f"parity none with hidden_dim {near}"),
+            f"width of a (sub-)token is {size.width}": (size.width, "another number of heads"),
+        }
         return [
-            f"the {name} is {value}, no multiple of {GROUPED_MULTIPLE}: grouped products in bf16 on CUDA refuse it"
-            for name, value in sizes.items()
+            f"the {name}, no multiple of {GROUPED_MULTIPLE}: grouped products in bf16 on CUDA refuse it; use {remedy}"
+            for name, (value, remedy) in sizes.items()
             if value % GROUPED_MULTIPLE
         ]
 
@@ -109,7 +113,7 @@ def make_plan(
     """Raises ValueError when the mesh does not fit the encoder."""
     mesh.check(config)
     parameters = count_parameters(config, num_codes)
-    kept = kept_bytes(config, workload, arithmetic, num_codes)
+    kept = kept_bytes(config, workload, arithmetic, num_codes, ep=mesh.ep)
     against_dense = against_moe = None
     if config.num_sparse:
         size, parity = config.sparse_size, config.moe.parity

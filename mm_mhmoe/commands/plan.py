@@ -102,6 +102,7 @@ def parity(
     heads: int = 4,
     top_k: int = 2,
     experts: int = 8,
+    hidden_multiple: int = 1,
     expert_multiple: int | None = None,
     projection_layers: int = 1,
     shared_experts: int = 0,
@@ -121,6 +122,7 @@ def parity(
         heads: sub-tokens that MH-MoE splits a token into; 1 with projection_layers 0: a plain MoE.
         top_k: experts that each (sub-)token is sent to.
         experts: experts of the layer.
+        hidden_multiple: only multiples of this are hidden sizes (8 for grouped products in bf16 on CUDA).
         expert_multiple: solve experts as well: the multiple of this number whose parameters are nearest to the
             reference's (arXiv 2411.16205); needs parity flops.
         projection_layers: linear maps in the multi-head layer and in the merge layer each.
@@ -153,7 +155,7 @@ def parity(
         matrices=matrices[activation],
         shared_experts=shared_experts,
     )
-    solution = solve(reference, wanted, parity=parity, expert_multiple=expert_multiple)
+    solution = solve(reference, wanted, parity=parity, hidden_multiple=hidden_multiple, expert_multiple=expert_multiple)
     print_solution(solution, Console())
     _write(json, solution.to_dict())
 

@@ -139,6 +139,14 @@ def test_one_part_too_many_or_too_few_would_show(pretraining_step) -> None:
         assert getattr(kept, part) > TOLERANCE * kept.total
 
 
+def test_a_device_copies_its_own_experts_only() -> None:
+    """Grouped products in bf16 read a copy of every expert's matrices that is on the device: 2 bytes a weight."""
+    config = make("mh_moe", num_experts=8, parity="none", hidden_dim=48)
+    alone, divided = (kept_bytes(config, PICTURES, CUDA_BF16, ep=ep).weight_copies for ep in (1, 4))
+    assert alone - divided == 2 * 2 * (8 - 2) * 2 * 16 * 48  # bytes, layers, experts elsewhere, matrices
+    assert kept_bytes(config, PICTURES, CPU_FP32).weight_copies == 0
+
+
 def test_fp16_on_a_cpu_is_refused() -> None:
     with pytest.raises(ValueError, match=r"16-mixed.*bf16-mixed or 32-true"):
         Arithmetic(precision="16-mixed", device="cpu")

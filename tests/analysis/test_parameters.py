@@ -113,7 +113,7 @@ def test_english_language_models_of_the_paper(experts: int) -> None:
 
 @pytest.mark.parametrize(("experts", "share"), [(32, 63 / 64), (64, 63 / 64), (128, 127 / 128)])
 def test_english_mh_moe_with_a_smaller_hidden_size(experts: int, share: float) -> None:
-    """With hidden 63/64 (or 127/128) of 4 x 3072, where 63/64 is the paper's smallest, its sums are met to a million."""
+    """With hidden 63/64 (or 127/128) of 4 x 3072, where 63/64 is the paper's smallest, its sums are met."""
     solved = paper("mh_moe", experts)
     moe = replace(solved.moe, parity="none", hidden_dim=round(share * 4 * 3072))
     counted = count_parameters(replace(solved, moe=moe))

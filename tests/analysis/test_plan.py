@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mm_mhmoe.analysis.memory import Arithmetic
+from mm_mhmoe.analysis.memory import Arithmetic, kept_bytes
 from mm_mhmoe.analysis.mesh import Mesh
 from mm_mhmoe.analysis.plan import Plan, make_plan
 from mm_mhmoe.analysis.workload import Workload
@@ -65,6 +65,7 @@ def test_ep_leaves_a_device_its_part_of_the_experts() -> None:
     rest = made.parameters.total - experts
     assert made.memory.parameters == 4 * (-(-rest // 8) + experts // 64)
     assert made.memory.total == 4 * made.memory.parameters + made.kept.total
+    assert made.kept == kept_bytes(made.config, WORK, CUDA, 8192, ep=8)
 
 
 def test_json_holds_the_same_numbers(config) -> None:
@@ -102,7 +103,7 @@ def test_a_size_that_grouped_products_refuse_is_warned_of(config) -> None:
     """torch.nn.functional.grouped_mm wants rows of a multiple of 16 bytes; see that it really refuses the size."""
     odd = config(moe=MoEConfig(num_experts=4, parity="none", hidden_dim=42))
     warnings = make_plan(odd, WORK, arithmetic=CUDA, num_codes=24).warnings
-    assert len(warnings) == 1 and "hidden size of an expert is 42" in warnings[0]
+    assert len(warnings) == 1 and "hidden size of an expert is 42" in warnings[0] and "hidden_dim 40" in warnings[0]
     for hidden, refused in ((42, True), (48, False)):
         a, b = torch.zeros(4, 8, dtype=torch.bfloat16), torch.zeros(2, 8, hidden, dtype=torch.bfloat16)
         ends = torch.tensor([2, 4], dtype=torch.int32)
