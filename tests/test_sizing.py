@@ -66,6 +66,11 @@ def test_the_number_of_experts_is_the_multiple_of_the_smallest_mismatch(
     assert misses[found] == min(misses.values())
 
 
+def test_there_are_never_fewer_experts_than_a_token_is_sent_to() -> None:
+    tiny = FFNSize(dim=8, hidden=1)
+    assert solve_experts(tiny, FFNSize(dim=8, hidden=64, experts=9, top_k=5), multiple=2) == 6
+
+
 @pytest.mark.parametrize(("heads", "hidden", "experts"), [(2, 768, 40), (3, 512, 96)])
 def test_the_configurations_of_the_follow_up_paper(heads: int, hidden: int, experts: int) -> None:
     """arXiv 2411.16205, section 3: SwiGLU, 768 wide, SMoE of 8 experts x 2048 top-1; MH-MoE with top-2 or top-3.

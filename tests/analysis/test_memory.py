@@ -120,6 +120,13 @@ for ffn in ("moe", "mh_moe"):
             f"{ffn}, {router}": (make(ffn, num_experts=8, router=router, router_dim=6), STREAMS)
             for router in ("top_k", "xmoe", "xmoe_released", "sigmoid_bias", "expert_choice")
         },
+        **{  # small experts, but so many that their scores are most of what is kept
+            f"{ffn}, {router}, many experts": (
+                make(ffn, num_experts=128, router=router, parity="none", hidden_dim=8),
+                PICTURES,
+            )
+            for router in ("top_k", "xmoe", "xmoe_released", "sigmoid_bias", "expert_choice")
+        },
     }
 
 
