@@ -40,6 +40,10 @@ COMMANDS: Tree = {
     "eval": "evaluate:evaluate_model",
     "export": "export:export",
     "bench": ("Measure speed, as ratios within one process.", {"layer": "bench:layer"}),
+    "upcycle": (
+        "Change a trained model's FFNs: dense to experts, more or fewer experts, experts to dense.",
+        {"sparse": "upcycle:sparse", "resize": "upcycle:resized", "dense": "upcycle:dense"},
+    ),
     "env": "env:env",
 }
 SUMMARIES = {
@@ -57,6 +61,9 @@ SUMMARIES = {
     "eval": "Score a model on tasks.",
     "export": "Turn a run's newest checkpoint into a model directory.",
     "bench layer": "Time the sparse layer against dense FFNs and other ways to compute it.",
+    "upcycle sparse": "Make experts of a trained dense model's FFNs.",
+    "upcycle resize": "Give a trained sparse model more or fewer experts.",
+    "upcycle dense": "Turn a sparse model's experts into one dense FFN a layer.",
     "env": "Show versions and hardware, for reports of errors.",
 }
 

@@ -9,9 +9,9 @@ from mm_mhmoe_data.tokenizer import TOKENIZER_FILE, Tokenizer
 from mm_mhmoe_data.vqa_data import answer_vocabulary, read_vqa
 
 from mm_mhmoe.commands.run_dir import finish_run, open_run, provenance
-from mm_mhmoe.commands.sources import data_path
+from mm_mhmoe.commands.sources import data_path, encoder_of
 from mm_mhmoe.config import EncoderConfig
-from mm_mhmoe.models.checkpoints import load_encoder, read_encoder_config
+from mm_mhmoe.models.checkpoints import load_encoder
 from mm_mhmoe.models.tasks import RetrievalModel, VQAModel
 from mm_mhmoe.training.modules import RetrievalModule, VQAModule
 from mm_mhmoe.training.optim import OptimConfig
@@ -50,7 +50,7 @@ def retrieval(
     if not open_run(out, "finetune retrieval", arguments):
         print(f"finetune retrieval: {out} is finished")
         return
-    encoder = encoder or _encoder_of(init)
+    encoder = encoder or encoder_of(init)
     words = Tokenizer.load(tokenizer)
     words.check(encoder.text)
     torch.manual_seed(run.seed)
@@ -114,7 +114,7 @@ def vqa(
     if not open_run(out, "finetune vqa", arguments):
         print(f"finetune vqa: {out} is finished")
         return
-    encoder = encoder or _encoder_of(init)
+    encoder = encoder or encoder_of(init)
     words = Tokenizer.load(tokenizer)
     words.check(encoder.text)
     examples = read_vqa(data_path(questions), data_path(annotations))
@@ -144,9 +144,3 @@ def vqa(
         provenance("finetune vqa", arguments, wall_seconds=time.monotonic() - started),
         files={TOKENIZER_FILE: words.path},
     )
-
-
-def _encoder_of(init: Path | None) -> EncoderConfig:
-    if init is None:
-        raise ValueError("neither init nor encoder is given; name a pretrained model (--init) or describe an encoder")
-    return read_encoder_config(init)

@@ -5,9 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
+
+# What is said about every option that may also be absent, whatever is wrong with it.
+_ABOUT_ABSENCE = re.compile(
+    r"\n *(Does not validate against any of the Union subtypes|Subtypes: .*|Errors:|- Expected a <class 'NoneType'>"
+    r"|Given value type: .*|Given value: NestedArg\(.*\))(?=\n|$)"
+)
 
 
 class Parser(ArgumentParser):
@@ -15,6 +21,9 @@ class Parser(ArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        super().error(_ABOUT_ABSENCE.sub("", message) if "'NoneType'" in message else message, ex)
 
     def format_help(self, *args: Any, **kwargs: Any) -> str:
         return re.sub(r"<class\s+'Path'>", "path", super().format_help(*args, **kwargs))

@@ -8,9 +8,9 @@ from mm_mhmoe_data.datamodules import PretrainDataModule
 from mm_mhmoe_data.tokenizer import TOKENIZER_FILE, Tokenizer
 
 from mm_mhmoe.commands.run_dir import finish_run, open_run, provenance
-from mm_mhmoe.commands.sources import data_path
+from mm_mhmoe.commands.sources import data_path, encoder_of
 from mm_mhmoe.config import EncoderConfig
-from mm_mhmoe.models.checkpoints import load
+from mm_mhmoe.models.checkpoints import load, load_pretrained
 from mm_mhmoe.models.tasks import PretrainModel
 from mm_mhmoe.models.visual_tokenizer import VisualTokenizer
 from mm_mhmoe.training.modules import PretrainModule
@@ -22,9 +22,10 @@ def pretrain(
     out: Path,
     tokenizer: Path,
     visual_tokenizer: Path,
-    encoder: EncoderConfig,
     optim: OptimConfig,
     steps: int,
+    init: Path | None = None,
+    encoder: EncoderConfig | None = None,
     shards: str = "demo:train",
     val_shards: str | None = None,
     batch_images: int = 2048,
@@ -45,9 +46,11 @@ def pretrain(
         out: directory of the run; becomes the model directory.
         tokenizer: directory of the text tokenizer (mm-mhmoe tokenizer train).
         visual_tokenizer: directory of the visual tokenizer (mm-mhmoe vqkd).
-        encoder: the encoder.
         optim: the optimiser.
         steps: training steps.
+        init: model directory to start from: its encoder, and if it is a pretraining model of as many visual codes its
+            heads (their codes mean the same only under the same visual_tokenizer); without it, random weights.
+        encoder: the encoder; without it, that of init.
         shards: pairs to learn from: a directory, glob or brace range of .tar files, or demo:train.
         val_shards: held-out pairs for the masked losses at the end, under fixed masks.
         batch_images: pictures of a step and process, in the picture stream; 0: no such stream.
@@ -66,6 +69,7 @@ def pretrain(
     if not open_run(out, "pretrain", arguments):
         print(f"pretrain: {out} is finished")
         return
+    encoder = encoder or encoder_of(init)
     words = Tokenizer.load(tokenizer)
     words.check(encoder.text)
     codes = load(visual_tokenizer)
@@ -78,6 +82,8 @@ def pretrain(
         )
     torch.manual_seed(run.seed)
     model = PretrainModel(encoder, codes.config.num_codes)
+    if init is not None:
+        load_pretrained(init, model)
     data = PretrainDataModule(
         data_path(shards),
         words,

@@ -1,4 +1,4 @@
-"""Names for shipped files: `demo:train` is the demo data's training split, `demo/x.yaml` a shipped configuration."""
+"""Where a command's parts come from: shipped data (`demo:train`) and configurations (`demo/x.yaml`), other models."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 
 import mm_mhmoe
+from mm_mhmoe.config import EncoderConfig
+from mm_mhmoe.models.checkpoints import read_encoder_config
 
 
 def data_path(source: str) -> str:
@@ -27,3 +29,10 @@ def config_path(name: str) -> Path:
         if (root / name).is_file():
             return root / name
     raise ValueError(f"configuration {name} is not shipped; see the files in configs/")
+
+
+def encoder_of(init: Path | None) -> EncoderConfig:
+    """The encoder that a run without one of its own takes: that of the model it starts from."""
+    if init is None:
+        raise ValueError("neither init nor encoder is given; name a pretrained model (--init) or describe an encoder")
+    return read_encoder_config(init)

@@ -206,6 +206,14 @@ def load_encoder(source: str | Path, into: TaskModel) -> None:
     load_weights(into.encoder, weights, source)
 
 
+def load_pretrained(source: str | Path, into: PretrainModel) -> None:
+    """As `load_encoder`; the heads are taken too if the source is a pretraining model with as many visual codes."""
+    load_encoder(source, into)
+    config = read_config(source)
+    if config["kind"] == "pretrain" and config.get("num_codes") == into.num_codes:
+        load_weights(into, read_weights(source), source)
+
+
 _FREE_FIELDS = {"drop_path", "moe.balance_loss_weight", "moe.z_loss_weight"}  # change training, not the weights
 
 

@@ -174,7 +174,7 @@ def test_a_sparse_model_and_negative_noise_are_refused(dense, copies, weights) -
 
 def test_weights_of_another_model_are_refused(dense, copies, weights) -> None:
     before = weights(dense)
-    with pytest.raises(ValueError, match="block 1 do not fit .*fc1.weight"):
+    with pytest.raises(ValueError, match=r"block 1 do not fit .*fc1\.weight"):
         to_sparse(dense, before | {"blocks.1.ffn.fc1.weight": torch.zeros(3, 32)}, copies())
     with pytest.raises(ValueError, match="no FFN of block 1"):
         to_sparse(dense, {k: v for k, v in before.items() if "ffn." not in k}, copies())

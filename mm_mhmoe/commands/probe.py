@@ -1,0 +1,76 @@
+"""What a model does with a batch of pairs: inputs of its FFNs, and how much it uses its experts.
+
+Legend: T tokens without padding, D model dim, E experts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from mm_mhmoe_data.datamodules import PretrainDataModule, RetrievalDataModule
+from mm_mhmoe_data.tokenizer import Tokenizer
+from torch import Tensor
+
+from mm_mhmoe.analysis.routing_stats import layer_loads
+from mm_mhmoe.batch import ImageTextBatch
+from mm_mhmoe.commands.sources import data_path
+from mm_mhmoe.models.tasks import PretrainModel, RetrievalModel, TaskModel
+
+
+def probe_streams(
+    model: TaskModel, tokenizer: Path, shards: str, *, pairs: int, seed: int = 0
+) -> tuple[ImageTextBatch, ...]:
+    """Random pairs of the shards in the streams that this kind of model is trained on, with pretraining's masks."""
+    if pairs < 1:
+        raise ValueError(f"pairs={pairs} must be 1 or more")
+    words = Tokenizer.load(tokenizer)
+    words.check(model.text)
+    parts = (data_path(shards), words, model.vision, model.text)
+    if isinstance(model, PretrainModel):
+        masked = PretrainDataModule(
+            *parts, batch_images=pairs, batch_texts=pairs, batch_pairs=pairs, num_steps=1, seed=seed
+        )
+        masked.setup("fit")
+        batch = masked.make_batch(0)
+        return tuple(stream for stream in (batch.images, batch.texts, batch.pairs) if stream is not None)
+    data = RetrievalDataModule(*parts, batch_size=pairs, num_steps=1, seed=seed)
+    data.setup("fit")
+    both = data.make_batch(0)
+    if isinstance(model, RetrievalModel):
+        return ImageTextBatch(images=both.images), ImageTextBatch(texts=both.texts)
+    return (both,)
+
+
+@torch.no_grad()
+def ffn_inputs(model: TaskModel, streams: Sequence[ImageTextBatch]) -> dict[int, Tensor]:
+    """What the FFN of each block gets: (T, D)."""
+    with _recorded(model) as inputs:
+        valid_T = model.encoder(*streams).valid_T
+    return {layer: x_TD[valid_T] for layer, x_TD in inputs.items()}
+
+
+@torch.no_grad()
+def expert_counts(model: TaskModel, streams: Sequence[ImageTextBatch]) -> dict[int, Tensor]:
+    """How often the experts of each sparse block are used: (E,)."""
+    return {load.layer: load.all_E for load in layer_loads([model.encoder(*streams)])}
+
+
+@contextmanager
+def _recorded(model: TaskModel) -> Iterator[dict[int, Tensor]]:
+    inputs: dict[int, Tensor] = {}
+
+    def keep(layer: int, x_TD: Tensor) -> None:
+        inputs[layer] = x_TD
+
+    hooks = [
+        block.get_submodule("ffn").register_forward_pre_hook(lambda _, given, layer=layer: keep(layer, given[0]))
+        for layer, block in enumerate(model.encoder.blocks)
+    ]
+    try:
+        yield inputs
+    finally:
+        for hook in hooks:
+            hook.remove()

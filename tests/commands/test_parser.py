@@ -1,0 +1,31 @@
+"""Truth: what a reader of the error needs: the option, the value, and what would do."""
+
+import pytest
+
+from mm_mhmoe.commands.parser import command_parser
+from mm_mhmoe.config import MoEConfig
+
+
+def command(steps: int = 1, moe: MoEConfig | None = None) -> None:
+    """A command.
+
+    Args:
+        steps: how many.
+        moe: may be absent.
+    """
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--moe.router=best"], ["moe", "router", "best", "sigmoid_bias"]),
+        (["--moe.topk=3"], ["moe", "topk"]),
+        (["--steps=many"], ["steps", "many", "int"]),
+    ],
+)
+def test_errors_of_options_that_may_be_absent_are_short(capsys, words: list[str], named: list[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        command_parser(command, "command", "").parse_args(words)
+    told = capsys.readouterr().err
+    assert stop.value.code == 2 and all(name in told for name in named)
+    assert "NoneType" not in told and "NestedArg" not in told
