@@ -48,7 +48,7 @@ def run_step(config: EncoderConfig, work: Workload, model: PretrainModel) -> tor
         PretrainBatch(images=images, texts=texts, pairs=pairs),
         from_cls=work.cls_loss,
     )
-    auxiliary = auxiliary_losses(output.routing)
+    auxiliary = auxiliary_losses(output.routing, config.moe)
     return torch.stack([part.loss for part in losses.values()] + list(auxiliary.values())).sum()
 
 
