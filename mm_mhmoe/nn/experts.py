@@ -11,6 +11,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mm_mhmoe.nn.activations import Activation, activate
 from mm_mhmoe.nn.expert_pass import PassOptions, Weights, expert_pass
@@ -30,7 +31,7 @@ class Experts(nn.Module):
         activation: gelu; or swiglu, whose first matrix is twice as wide (arXiv 2002.05202; Mixtral, DeepSeekMoE).
         bias: whether both matrices have a bias.
         sub_ln: whether each expert has a LayerNorm before its second matrix.
-        recompute: keeps nothing but the (sub-)tokens for the backward pass and computes the first product again.
+        recompute: keeps nothing but the (sub-)tokens for the backward pass and computes again what it needs.
     """
 
     def __init__(
@@ -89,6 +90,11 @@ class Experts(nn.Module):
 
     def grouped(self, x_Sd: Tensor, rows: Rows) -> Tensor:
         """All experts in two grouped products (torch.nn.functional.grouped_mm); d and F must be multiples of 8."""
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(self._grouped, x_Sd, rows, use_reentrant=False, preserve_rng_state=False)
+        return self._grouped(x_Sd, rows)
+
+    def _grouped(self, x_Sd: Tensor, rows: Rows) -> Tensor:
         dtype, x_Nd = _compute_dtype(x_Sd), x_Sd.index_select(0, rows.source_N)
         count_E = torch.tensor(rows.counts, device=x_Nd.device)
         ends_E = count_E.cumsum(0).to(torch.int32)
