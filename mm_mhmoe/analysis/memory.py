@@ -165,7 +165,7 @@ def _experts(config: EncoderConfig, tokens: int, arithmetic: Arithmetic, *, padd
     kept = INDEX * (listed + 2 * rows + subtokens) + FP32 * rows
     kept += rows * size.width * width  # the outputs
     shared = subtokens * size.width * width if size.shared_experts else 0
-    if arithmetic.grouped:
+    if arithmetic.grouped and not config.moe.recompute:
         kept += rows * (size.width * width + INDEX) + _hidden(rows, size, config.sub_ln, arithmetic)
         if config.sub_ln:  # each row's scale, and the LayerNorm's output that it multiplies
             kept += rows * size.hidden * (FP32 + arithmetic.norm_width)
@@ -197,13 +197,14 @@ def _task_heads(config: EncoderConfig, workload: Workload, arithmetic: Arithmeti
 
 
 def _copied_weights(config: EncoderConfig, arithmetic: Arithmetic, num_codes: int | None, ep: int) -> int:
-    """Matrices that autocast casts for torch's Linear or a grouped product; experts in a loop keep none."""
+    """Matrices that autocast casts for torch's Linear or a grouped product; experts in a loop keep none, recomputed ones neither."""
     dim, sparse = config.dim, config.num_sparse
     copied = 3 * config.vision.patch_size**2 * dim + config.depth * 4 * dim**2
     copied += (config.depth - sparse) * config.dense_size.parameters
     if sparse:
         size = config.sparse_size
-        not_here = size.experts - (size.experts // ep if arithmetic.grouped else 0)
+        kept_here = arithmetic.grouped and not config.moe.recompute
+        not_here = size.experts - (size.experts // ep if kept_here else 0)
         copied += sparse * (size.parameters - not_here * size.matrices * size.width * size.hidden)
     if num_codes is not None:
         copied += dim * (num_codes + config.text.vocab_size) + 4 * dim**2
