@@ -1,18 +1,20 @@
-"""Where the (sub-)tokens of an encoder go.
+"""Where the (sub-)tokens of an encoder go: loads by layer and modality, and the statistics of a group of tokens.
 
-Shapes: T tokens, S sub-tokens, E experts, K top-k, H sub-tokens a token.
+Shapes: E experts, G groups of tokens.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from mm_mhmoe.models.encoder import EncoderOutput, LayerRouting
-from mm_mhmoe.nn.routing import choice_counts
+from mm_mhmoe.analysis.load import active_share, load_entropy, max_over_mean
+from mm_mhmoe.analysis.routing_sums import RoutingSums, routing_sums
+from mm_mhmoe.analysis.token_groups import modality_groups
+from mm_mhmoe.models.encoder import EncoderOutput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,25 +35,52 @@ def layer_loads(outputs: Iterable[EncoderOutput]) -> list[LayerLoad]:
     image: dict[int, Tensor] = {}
     text: dict[int, Tensor] = {}
     for output in outputs:
-        for layer, routing in output.routing:
-            heads = len(routing.experts_SK) // len(output.valid_T)
-            for counts, chosen_T in ((image, ~output.is_text_T), (text, output.is_text_T)):
-                of_S = (chosen_T & output.valid_T).repeat_interleave(heads)
-                counts[layer] = counts.get(layer, 0) + choice_counts(routing.target_SK[of_S], routing.num_experts)
+        for layer, sums in routing_sums(output, modality_groups(output)).items():
+            for counts, found_E in zip((image, text), sums.computed_GE.long(), strict=True):
+                counts[layer] = counts.get(layer, 0) + found_E
     return [LayerLoad(layer=layer, image_E=image[layer], text_E=text[layer]) for layer in sorted(image)]
 
 
 def activated_share(loads: Sequence[LayerLoad], threshold: float) -> float:
-    """Share of the experts with more than `threshold` times the uniform load (arXiv 2404.15045 names no threshold)."""
-    used = torch.cat([load.all_E / load.all_E.sum() * len(load.all_E) > threshold for load in loads])
-    return used.float().mean().item()
+    """Share of the experts of all layers with more than `threshold` times the uniform load of their layer."""
+    return sum(active_share(load.all_E, threshold) for load in loads) / len(loads)
 
 
-def first_choices(output: EncoderOutput, layer: LayerRouting) -> Tensor:
-    """The expert with the largest weight for every sub-token: (T, H), in the order of the flat tokens.
+def group_statistics(
+    sums: RoutingSums, group: int, thresholds: Sequence[float], *, experts_choose: bool = False
+) -> dict[str, float]:
+    """What one layer does with one group of tokens; empty when the group has no token.
 
-    A choice that was dropped, or not taken, still counts: it is what the sub-token looks like to the router.
+    load_entropy, max_over_mean, active_THRESHOLD: see analysis/load.py.
+    dropped:   share of the choices that were not computed (a full expert; the random second policy in training).
+    alone:     share of the sub-tokens that no expert computed.
+    diversity: different experts among the first choices of a token's sub-tokens, on average.
+    reached:   different experts that computed something of a token, on average.
+
+    Args:
+        experts_choose: the router is expert choice; sub-tokens then make no choices, and `dropped` is left out.
     """
-    experts_SK, weights_SK = layer.routing.experts_SK, layer.routing.weights_SK
-    best_S = experts_SK.gather(1, weights_SK.argmax(dim=1, keepdim=True)).squeeze(1)
-    return best_S.unflatten(0, (len(output.valid_T), -1))
+    tokens = sums.tokens_G[group].item()
+    if not tokens:
+        return {}
+    counts_E, made = sums.computed_GE[group], sums.made_G[group].item()
+    heads = sums.first_GHE.shape[1]
+    found = {
+        "load_entropy": load_entropy(counts_E),
+        "max_over_mean": max_over_mean(counts_E),
+        **{f"active_{threshold:g}": active_share(counts_E, threshold) for threshold in thresholds},
+        "dropped": 1.0 - counts_E.sum().item() / made,
+        "alone": sums.alone_G[group].item() / (tokens * heads),
+        "diversity": sums.distinct_G[group].item() / tokens,
+        "reached": sums.reached_G[group].item() / tokens,
+    }
+    if experts_choose:
+        del found["dropped"]
+    return found
+
+
+def mean_statistics(layers: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Means over layers; a statistic that some layer does not have, or has as nan, is left out."""
+    names = layers[0] if layers else {}
+    means = {name: sum(layer.get(name, math.nan) for layer in layers) / len(layers) for name in names}
+    return {name: value for name, value in means.items() if math.isfinite(value)}

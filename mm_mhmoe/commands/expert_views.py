@@ -8,7 +8,8 @@ from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_data.tokenizer import Tokenizer
 from mm_mhmoe_eval.report_data import ExpertLayer, ExpertMap, ExpertMapSection, ExpertSection, picture_uri
 
-from mm_mhmoe.analysis.routing_stats import activated_share, first_choices, layer_loads
+from mm_mhmoe.analysis.routing_stats import activated_share, layer_loads
+from mm_mhmoe.analysis.routing_sums import first_choices
 from mm_mhmoe.batch import ImageTextBatch
 from mm_mhmoe.commands.showcase import draw, rule
 from mm_mhmoe.models.tasks import TaskModel

@@ -83,7 +83,7 @@ def _begun(out: Path) -> bool:
 
 def _results_of(arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments without those that change how a run is carried out but not what comes out of it."""
-    how = ("checkpoint_every", "log_every", "workers", "threads")
+    how = ("checkpoint_every", "log_every", "routing_every", "workers", "threads")
     return {**arguments, "run": {k: v for k, v in arguments.get("run", {}).items() if k not in how}}
 
 

@@ -48,6 +48,10 @@ class EncoderOutput(NamedTuple):
     is_text_T: Tensor
     valid_T: Tensor
 
+    def routing_only(self) -> EncoderOutput:
+        """Without the hidden states and out of the graph: what may outlive a training step."""
+        return self._replace(streams=(), routing=tuple(LayerRouting(i, r.detach()) for i, r in self.routing))
+
 
 class Encoder(nn.Module):
     """Encodes several streams in one pass.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,15 @@ class Routing:
     @property
     def num_experts(self) -> int:
         return self.prob_SE.shape[1]
+
+    def detach(self) -> Routing:
+        """The same numbers, out of the graph."""
+        return replace(
+            self,
+            logits_SE=self.logits_SE.detach(),
+            prob_SE=self.prob_SE.detach(),
+            weights_SK=self.weights_SK.detach(),
+        )
 
     def kept(self, values_S: Tensor) -> Tensor:
         """The rows of a per-(sub-)token tensor that are not padding."""

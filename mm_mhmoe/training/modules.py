@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import Any, TypedDict
 
 import lightning as L
 import torch
@@ -23,6 +23,17 @@ from mm_mhmoe.objectives.masked import MaskedLoss, masked_losses
 from mm_mhmoe.objectives.sparse import auxiliary_losses, weighted_auxiliary
 from mm_mhmoe.objectives.vqa import soft_target_bce
 from mm_mhmoe.training.optim import OptimConfig, build_optimizer
+
+
+class StepResult(TypedDict):
+    """What a training step gives to Lightning, which hands it on to callbacks.
+
+    loss:   to be minimised.
+    output: the encoder's, without states and out of the graph: DDP looks for parameters behind every tensor here.
+    """
+
+    loss: Tensor
+    output: EncoderOutput
 
 
 class RunModule(L.LightningModule):
@@ -143,7 +154,7 @@ class PretrainModule(RunModule):
     def _total(self, losses: dict[str, MaskedLoss]) -> Tensor:
         return torch.stack([self.loss_weights.get(name, 1.0) * part.loss for name, part in losses.items()]).sum()
 
-    def training_step(self, batch: PretrainBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: PretrainBatch, batch_idx: int) -> StepResult:
         losses, output = masked_losses(self.model, self.visual_tokenizer.codes, batch, from_cls=self.from_cls)
         values = {name: part.loss for name, part in losses.items()}
         shown = tuple(name for name in losses if not name.endswith("_cls"))
@@ -167,7 +178,7 @@ class RetrievalModule(RunModule):
         super().__init__(optim, steps=steps, depth=model.config.depth)
         self.model = model
 
-    def training_step(self, batch: ImageTextBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: ImageTextBatch, batch_idx: int) -> StepResult:
         image_BP, text_BP, output = self.model(batch)
         contrastive = info_nce(image_BP, text_BP, self.model.head.scale)
         values = {"contrastive": contrastive, "scale": self.model.head.scale}
@@ -183,7 +194,7 @@ class VQAModule(RunModule):
         super().__init__(optim, steps=steps, depth=model.config.depth)
         self.model = model
 
-    def training_step(self, batch: VQABatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: VQABatch, batch_idx: int) -> StepResult:
         logits_BA, output = self.model(batch.pairs)
         answer = soft_target_bce(logits_BA, batch.targets_BA)
         score = batch.targets_BA.gather(1, logits_BA.detach().argmax(dim=1, keepdim=True)).mean()
@@ -199,14 +210,14 @@ def finish_step(
     values: dict[str, Tensor],
     *,
     shown: tuple[str, ...],
-) -> Tensor:
+) -> StepResult:
     """Balances the routers, adds the auxiliary losses to the task's loss and logs the step."""
     update_router_biases(model.encoder, output)
     auxiliary = auxiliary_losses(output.routing, model.config.moe, _sum_over_ranks)
     total = loss + weighted_auxiliary(auxiliary, model.config.moe)
     logged = {"loss": total, **values, **auxiliary, **sparse_metrics(output)}
     module.log_step(logged, shown=(*shown, "expert_load"), tokens=len(output.valid_T))
-    return total
+    return {"loss": total, "output": output.routing_only()}
 
 
 def _sum_over_ranks(value: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from mm_mhmoe.training.checkpoint_io import AtomicCheckpointIO, newest_checkpoin
 from mm_mhmoe.training.interrupted import Interrupted
 from mm_mhmoe.training.optim import OptimConfig
 from mm_mhmoe.training.progress import StepProgress
+from mm_mhmoe.training.routing_log import RoutingLog
 
 Resolved = Literal["bf16-mixed", "16-mixed", "32-true"]
 Precision = Literal["auto", "bf16-mixed", "16-mixed", "32-true"]
@@ -37,6 +38,8 @@ class RunConfig:
         accumulate: batches whose gradients are added up before a step.
         checkpoint_every: steps between checkpoints; a stopped run goes on from the last one.
         log_every: steps between two rows of the CSV and TensorBoard logs.
+        routing_every: steps between two rows of routing statistics (routing/...) in the logs, and one for the first
+            step; 0: none.
         workers: processes that read data; 0 reads in the training process.
         threads: CPU threads of torch; 0 leaves torch's own choice.
     """
@@ -49,12 +52,13 @@ class RunConfig:
     accumulate: int = 1
     checkpoint_every: int = 500
     log_every: int = 10
+    routing_every: int = 20
     workers: int = 0
     threads: int = 0
 
     def __post_init__(self) -> None:
         least = {"devices": 1, "num_nodes": 1, "accumulate": 1, "checkpoint_every": 1, "log_every": 1}
-        for name, lowest in {**least, "workers": 0, "threads": 0}.items():
+        for name, lowest in {**least, "routing_every": 0, "workers": 0, "threads": 0}.items():
             if getattr(self, name) < lowest:
                 raise ValueError(f"run.{name}={getattr(self, name)} must be {lowest} or more")
 
@@ -109,7 +113,14 @@ def fit(
         gradient_clip_val=optim.clip_norm or None,
         log_every_n_steps=run.log_every,
         logger=loggers,
-        callbacks=[StepSeed(run.seed), StopOnNaN(), checkpoints, stop, StepProgress(title, steps)],
+        callbacks=[
+            StepSeed(run.seed),
+            StopOnNaN(),
+            RoutingLog(every=run.routing_every),
+            checkpoints,
+            stop,
+            StepProgress(title, steps),
+        ],
         plugins=[AtomicCheckpointIO()],
         enable_checkpointing=False,
         enable_progress_bar=False,

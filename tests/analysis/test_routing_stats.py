@@ -1,13 +1,14 @@
-"""Truth: loops over tokens, sub-tokens and choices."""
+"""Truth: loops over tokens, sub-tokens and choices; numbers by hand."""
+
+import math
 
 import pytest
 import torch
 
-from mm_mhmoe.analysis.routing_stats import LayerLoad, activated_share, first_choices, layer_loads
+from mm_mhmoe.analysis.routing_stats import LayerLoad, activated_share, group_statistics, layer_loads, mean_statistics
+from mm_mhmoe.analysis.routing_sums import RoutingSums
 from mm_mhmoe.config import MoEConfig
 from mm_mhmoe.models.builder import build_encoder
-from mm_mhmoe.models.encoder import EncoderOutput, LayerRouting
-from mm_mhmoe.nn import Routing
 
 
 @pytest.mark.parametrize(("ffn", "heads"), [("moe", 1), ("mh_moe", 4)])
@@ -48,10 +49,44 @@ def test_activated_share_by_hand() -> None:
     assert activated_share(loads, 1.8) == 1 / 8
 
 
-def test_first_choice_is_the_heaviest_one() -> None:
-    experts = torch.tensor([[0, 1], [2, 3], [1, 0], [3, 2]])
-    weights = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.5, 0.4], [0.3, 0.7]])
-    prob = torch.full((4, 4), 0.25)
-    layer = LayerRouting(0, Routing(prob.log(), prob, experts, weights))
-    output = EncoderOutput((), (layer,), torch.zeros(2, dtype=torch.bool), torch.ones(2, dtype=torch.bool))
-    assert first_choices(output, layer).tolist() == [[0, 3], [1, 2]]
+def hand_sums() -> RoutingSums:
+    """Group 0: two tokens of two sub-tokens, top-2 of 4 experts, of whose 8 choices 6 were computed. Group 1: empty."""
+    return RoutingSums(
+        tokens_G=torch.tensor([2.0, 0.0]),
+        made_G=torch.tensor([8.0, 0.0]),
+        computed_GE=torch.tensor([[3.0, 2.0, 1.0, 0.0], [0.0] * 4]),
+        alone_G=torch.tensor([1.0, 0.0]),
+        distinct_G=torch.tensor([3.0, 0.0]),
+        reached_G=torch.tensor([5.0, 0.0]),
+        first_GHE=torch.tensor([[[2.0, 0, 0, 0], [1.0, 1.0, 0, 0]], [[0.0] * 4] * 2]),
+    )
+
+
+def test_statistics_of_a_group_by_hand() -> None:
+    found = group_statistics(hand_sums(), 0, (0.5, 1.0))
+    entropy = -sum(p * math.log(p) for p in (3 / 6, 2 / 6, 1 / 6)) / math.log(4)
+    assert found == pytest.approx(
+        {
+            "load_entropy": entropy,
+            "max_over_mean": 2.0,
+            "active_0.5": 3 / 4,  # 1 choice is more than half of 1.5
+            "active_1": 2 / 4,
+            "dropped": 2 / 8,
+            "alone": 1 / 4,
+            "diversity": 1.5,
+            "reached": 2.5,
+        }
+    )
+
+
+def test_an_empty_group_has_no_statistics() -> None:
+    assert group_statistics(hand_sums(), 1, (0.5,)) == {}
+
+
+def test_nobody_drops_where_experts_choose() -> None:
+    assert "dropped" not in group_statistics(hand_sums(), 0, (0.5,), experts_choose=True)
+
+
+def test_means_over_layers() -> None:
+    assert mean_statistics([{"a": 1.0, "b": 2.0}, {"a": 2.0, "b": math.nan}]) == {"a": 1.5}
+    assert mean_statistics([{"a": 1.0}, {}]) == {} and mean_statistics([]) == {}
