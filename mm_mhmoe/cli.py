@@ -38,6 +38,7 @@ COMMANDS: Tree = {
         {"retrieval": "finetune:retrieval", "vqa": "finetune:vqa"},
     ),
     "eval": "evaluate:evaluate_model",
+    "analyze": "analyze:analyze",
     "export": "export:export",
     "bench": ("Measure speed, as ratios within one process.", {"layer": "bench:layer"}),
     "upcycle": (
@@ -59,6 +60,7 @@ SUMMARIES = {
     "finetune retrieval": "Contrastive fine-tuning of a dual encoder.",
     "finetune vqa": "Fine-tuning on questions about pictures.",
     "eval": "Score a model on tasks.",
+    "analyze": "Show where a model's routers send its tokens, in figures and numbers.",
     "export": "Turn a run's newest checkpoint into a model directory.",
     "bench layer": "Time the sparse layer against dense FFNs and other ways to compute it.",
     "upcycle sparse": "Make experts of a trained dense model's FFNs.",

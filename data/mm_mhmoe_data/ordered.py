@@ -24,12 +24,19 @@ def iterate_pairs(
     image_mask: float = 0.0,
     text_mask: float = 0.0,
     seed: int = 0,
+    chosen: Sequence[int] | None = None,
 ) -> Iterator[ImageTextBatch]:
-    """All pairs; masked where a ratio is given, by masks that depend on the seed and the sample only."""
+    """All pairs, or those of these places in this order; masked where a ratio is given.
+
+    Masks depend on the seed and the sample only.
+    """
     transform = EvalTransform(vision.image_size)
     pictures = Pictures(dataset, transform, grid=vision.grid, stream="pairs", seed=seed, mask_ratio=image_mask)
     captions = Captions(dataset, tokenizer, text, stream="pairs", seed=seed, mask_ratio=text_mask)
-    yield from map(Stream(dataset, pictures, captions), in_order(len(dataset), batch_size))
+    picks = in_order(len(dataset) if chosen is None else len(chosen), batch_size)
+    if chosen is not None:
+        picks = [[(epoch, chosen[place]) for epoch, place in part] for part in picks]
+    yield from map(Stream(dataset, pictures, captions), picks)
 
 
 def iterate_vqa(

@@ -1,12 +1,18 @@
-"""Where the report's encoder sends its sub-tokens."""
+"""Where an encoder sends its sub-tokens, for the report and for `mm-mhmoe analyze`.
+
+Shapes: C channels, H heads, N patches.
+"""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from mm_mhmoe_data.ordered import iterate_pairs
 from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_data.tokenizer import Tokenizer
 from mm_mhmoe_eval.report_data import ExpertLayer, ExpertMap, ExpertMapSection, ExpertSection, picture_uri
+from torch import Tensor
 
 from mm_mhmoe.analysis.routing_stats import activated_share, layer_loads
 from mm_mhmoe.analysis.routing_sums import first_choices
@@ -39,30 +45,57 @@ def expert_use(model: TaskModel, dataset: ShardDataset, tokenizer: Tokenizer) ->
     )
 
 
+class PictureChoices(NamedTuple):
+    """What the sub-tokens of one picture's patches chose first in a layer (a block's index).
+
+    pixels_CHW: uint8, as in the shard.
+    first_HN:   the expert of each head at each patch.
+    """
+
+    layer: int
+    caption: str
+    pixels_CHW: Tensor
+    first_HN: Tensor
+
+
 @torch.no_grad()
+def picture_choices(
+    model: TaskModel, dataset: ShardDataset, tokenizer: Tokenizer, *, count: int, seed: int
+) -> list[PictureChoices]:
+    """First choices in the last sparse layer for the first `count` pictures of a seeded draw; empty if it is dense."""
+    if model.config.ffn == "dense":
+        return []
+    found = []
+    device = next(model.parameters()).device
+    # In the order of the set, as the report has always shown them.
+    chosen = sorted(draw(count, len(dataset), seed))
+    pairs = iterate_pairs(dataset, tokenizer, model.vision, model.text, 1, chosen=chosen)
+    for index, batch in zip(chosen, pairs, strict=True):
+        output = model.encoder(ImageTextBatch(images=batch.images).to(device))
+        layer = output.routing[-1]
+        first_NH = first_choices(output, layer)[1:].cpu()  # without [CLS]
+        found.append(PictureChoices(layer.layer, dataset.caption(index), dataset.picture(index), first_NH.t()))
+    return found
+
+
 def expert_maps(
     model: TaskModel, dataset: ShardDataset, tokenizer: Tokenizer, *, count: int = 3, seed: int = 0
 ) -> ExpertMapSection | None:
     """The first-choice expert of each sub-token of some pictures, in the last sparse layer; None if it is dense."""
-    if model.config.ffn == "dense":
+    views = picture_choices(model, dataset, tokenizer, count=count, seed=seed)
+    if not views:
         return None
-    chosen = draw(count, len(dataset), seed)
-    maps = []
-    for index, batch in enumerate(iterate_pairs(dataset, tokenizer, model.vision, model.text, 1)):
-        if index not in chosen:
-            continue
-        output = model.encoder(ImageTextBatch(images=batch.images))
-        layer = output.routing[-1]
-        choice_TH = first_choices(output, layer)[1:]  # without [CLS]
-        maps.append(
-            ExpertMap(
-                picture=picture_uri(dataset.picture(index)),
-                layer=layer.layer + 1,
-                grid=model.vision.grid,
-                experts=choice_TH.t().tolist(),
-                caption=dataset.caption(index),
-            )
-        )
     return ExpertMapSection(
-        rule=rule(count, "test pictures", seed), num_experts=model.config.moe.num_experts, maps=maps
+        rule=rule(count, "test pictures", seed),
+        num_experts=model.config.moe.num_experts,
+        maps=[
+            ExpertMap(
+                picture=picture_uri(view.pixels_CHW),
+                layer=view.layer + 1,
+                grid=model.vision.grid,
+                experts=view.first_HN.tolist(),
+                caption=view.caption,
+            )
+            for view in views
+        ],
     )

@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mm_mhmoe_data.pipeline import ShardDataset
+from mm_mhmoe_data.tokenizer import Tokenizer
+from rich.console import Console
+
+from mm_mhmoe.analysis.figures.diversity import WordPoints, against_ambiguity, by_kind, over_training
+from mm_mhmoe.analysis.figures.load import activation, expert_load
+from mm_mhmoe.analysis.figures.maps import assignment_maps
+from mm_mhmoe.analysis.figures.style import Drawing, render
+from mm_mhmoe.commands.analyze_tables import agreement_table, load_table
+from mm_mhmoe.commands.analyzed_model import SWEEP, AnalyzedModel, short_names
+from mm_mhmoe.commands.expert_views import picture_choices
+from mm_mhmoe.commands.routing_agreement import agreement
+from mm_mhmoe.commands.routing_record import record_routing
+from mm_mhmoe.commands.showcase import draw
+from mm_mhmoe.commands.sources import data_path
+from mm_mhmoe.commands.word_spread import FEWEST_WORDS, ambiguous_words, word_diversity, word_points
+from mm_mhmoe.models.checkpoints import load, read_config, resolve
+from mm_mhmoe.models.tasks import TaskModel
+from mm_mhmoe.training.checkpoint_io import write_atomically
+
+FORMAT = 1
+
+
+def analyze(
+    model: str,
+    out: Path,
+    shards: str = "demo:test",
+    compare: list[str] | str | None = None,
+    samples: int = 400,
+    threshold: float = 0.5,
+    pictures: int = 3,
+    words: str | None = None,
+    category: str = "category",
+    min_captions: int = 5,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> None:
+    """Where a model's routers send its sub-tokens: analysis.json, figures (PNG) and a table.
+
+    Args:
+        model: local-dir:PATH, a plain path, or hf-hub:OWNER/NAME; a pretrain, retrieval or vqa model.
+        out: directory for analysis.json and the figures; files of an earlier call are replaced.
+        shards: pairs to run the encoder on: a directory, glob or brace range of .tar files, or demo:test. A vqa model
+            gets captions in place of questions.
+        compare: models to set beside it, separated by commas.
+        samples: pairs to run on; a seeded draw where the shards hold more.
+        threshold: in the bars, an expert is in use above so many times its even load.
+        pictures: pictures in the assignment maps; 0 makes none.
+        words: shards whose captions and categories say how ambiguous a word is; without it, those of --shards.
+        category: field of a sample's .json that holds the category of its picture.
+        min_captions: captions that a word must be in for its ambiguity to count.
+        batch_size: pairs at a time.
+        seed: of the draws and of the bootstrap.
+    """
+    _check(samples=samples, min_captions=min_captions, batch_size=batch_size, pictures=pictures, threshold=threshold)
+    others = compare.split(",") if isinstance(compare, str) else compare or []
+    configs = _configs([model, *others])
+    dataset = ShardDataset(data_path(shards))
+    chosen = sorted(draw(samples, len(dataset), seed))
+    names = short_names(list(configs))
+    analyzed = [
+        _run(name, source, config, dataset, chosen, batch_size)
+        for name, (source, config) in zip(names, configs.items(), strict=True)
+    ]
+    sparse = [one for one in analyzed if one.is_sparse]
+    split = [one for one in sparse if one.heads > 1]
+    report: dict[str, Any] = {one.name: one.statistics() for one in analyzed}
+    left_out = [
+        f"{one.name} has dense feed-forward layers: nothing is routed, every token uses the same one."
+        for one in analyzed
+        if not one.is_sparse
+    ]
+
+    loads, layers = {one.name: one.loads() for one in sparse}, {one.name: one.layers for one in sparse}
+    drawings = {
+        "activation.png": activation(loads, layers, threshold=threshold, sweep=SWEEP),
+        "expert_load.png": expert_load(loads, layers),
+    }
+    points: dict[str, WordPoints] = {}
+    if split:
+        drawings["diversity.png"] = by_kind({one.name: one.by_kind() for one in split})
+        if pictures:
+            drawings["assignment_maps.png"] = _maps(split[0], dataset, count=pictures, seed=seed)
+        word_shards = dataset if words is None else ShardDataset(data_path(words))
+        points = _points(split, dataset, chosen, word_shards, field=category, fewest=min_captions, seed=seed)
+        courses = {one.name: course for one in split if (course := one.course()) is not None}
+        if courses:
+            drawings["diversity_training.png"] = over_training(courses)
+        left_out += [
+            f"{one.name}: its logs hold no routing statistics (run.routing_every), so no diversity over training."
+            for one in split
+            if one.name not in courses
+        ]
+        left_out += [
+            f"{one.name}: fewer than {FEWEST_WORDS} words stand in {min_captions} captions whose samples have a "
+            f"{category!r} in their .json, so no diversity against ambiguity; see --words, --category, --min_captions."
+            for one in split
+            if one.name not in points
+        ]
+    else:
+        left_out.append("No model splits its tokens (encoder.ffn=mh_moe), so there is no sub-token diversity.")
+    if points:
+        drawings["word_ambiguity.png"] = against_ambiguity(points)
+        for name, found in points.items():
+            report[name]["words"] = found._asdict()
+    agreements = [agreement(sparse[0], other, seed=seed) for other in sparse[1:]]
+
+    out.mkdir(parents=True, exist_ok=True)
+    for file, drawing in drawings.items():
+        write_atomically(out / file, render(drawing))
+    content = {
+        "format": FORMAT,
+        "shards": shards,
+        "words": words or shards,
+        "samples": len(chosen),
+        "samples_in_shards": len(dataset),
+        "seed": seed,
+        "models": report,
+        "agreement": agreements,
+        "figures": {file: drawing.caption for file, drawing in drawings.items()},
+        "left_out": left_out,
+    }
+    text = json.dumps(_without_nan(content), indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomically(out / "analysis.json", f"{text}\n".encode())
+
+    console = Console()
+    console.print(load_table(report, title=f"Routing of {len(chosen):,} pairs of {shards}"))
+    if agreements:
+        console.print(agreement_table(agreements))
+    for sentence in (*map(_told, points, points.values()), *left_out):
+        console.print(sentence, highlight=False)
+    console.print(f"{out}: analysis.json, {', '.join(drawings)}", highlight=False, style="dim")
+
+
+def _check(**values: float) -> None:
+    for name, least in {"samples": 1, "min_captions": 2, "batch_size": 1, "pictures": 0, "threshold": 0}.items():
+        if values[name] < least:
+            raise ValueError(f"{name}={values[name]} must be {least} or more")
+
+
+def _configs(sources: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Source -> config.json. Raises ValueError when nothing is routed anywhere, before any weights are read."""
+    repeated = {source for source in sources if sources.count(source) > 1}
+    if repeated:
+        raise ValueError(f"compare: {', '.join(sorted(repeated))} is given twice; leave one out")
+    configs = {source: read_config(source) for source in sources}
+    for source, config in configs.items():
+        if "encoder" not in config:
+            raise ValueError(f"{source} is a {config.get('kind')} model; it has no encoder whose routing could be told")
+    if all(config["encoder"]["ffn"] == "dense" for config in configs.values()):
+        raise ValueError(
+            f"{' and '.join(sources)}: dense feed-forward layers only, so nothing is routed; "
+            "give a model with encoder.ffn=moe or mh_moe, here or to --compare"
+        )
+    return configs
+
+
+def _run(
+    name: str, source: str, config: dict[str, Any], dataset: ShardDataset, chosen: Sequence[int], batch_size: int
+) -> AnalyzedModel:
+    directory = resolve(source)
+    model = load(directory)
+    assert isinstance(model, TaskModel)
+    tokenizer = Tokenizer.load(directory)
+    tokenizer.check(model.text)
+    model = model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return AnalyzedModel(
+        name=name,
+        source=source,
+        directory=directory,
+        kind=config["kind"],
+        model=model,
+        tokenizer=tokenizer,
+        record=record_routing(model, dataset, tokenizer, chosen, batch_size=batch_size),
+    )
+
+
+def _maps(one: AnalyzedModel, dataset: ShardDataset, *, count: int, seed: int) -> Drawing:
+    views = picture_choices(one.model, dataset, one.tokenizer, count=count, seed=seed)
+    return assignment_maps(
+        [(view.caption, view.pixels_CHW, view.first_HN) for view in views],
+        num_experts=one.num_experts,
+        layer=views[0].layer + 1,
+        name=one.name,
+    )
+
+
+def _points(
+    models: Sequence[AnalyzedModel],
+    dataset: ShardDataset,
+    chosen: Sequence[int],
+    word_shards: ShardDataset,
+    *,
+    field: str,
+    fewest: int,
+    seed: int,
+) -> dict[str, WordPoints]:
+    captions = [dataset.caption(index) for index in chosen]
+    found = {}
+    for one in models:
+        words = ambiguous_words(word_shards, one.tokenizer, field=field, fewest=fewest)
+        diversity = word_diversity(one.record, captions, one.tokenizer, one.model.text.max_length, one.num_experts)
+        points = word_points(words, diversity, seed=seed)
+        if points is not None:
+            found[one.name] = points
+    return found
+
+
+def _told(name: str, points: WordPoints) -> str:
+    low, high = points.interval
+    verdict = "spread wider" if low > 0 else "spread less" if high < 0 else "spread neither clearly wider nor less"
+    return (
+        f"{name}: ambiguous words {verdict}; rank correlation {points.correlation:+.2f} "
+        f"(95%: {low:+.2f} to {high:+.2f}) over {len(points.words)} words, {points.partial:+.2f} at equal frequency."
+    )
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no nan: None stands for what could not be told."""
+    if isinstance(value, dict):
+        return {str(k): _without_nan(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
