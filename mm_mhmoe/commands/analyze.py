@@ -95,6 +95,8 @@ def analyze(
         courses = {one.name: course for one in split if (course := one.course()) is not None}
         if courses:
             drawings["diversity_training.png"] = over_training(courses)
+        for name, course in courses.items():
+            report[name]["training"] = dict(course.points)
         left_out += [
             f"{one.name}: its logs hold no routing statistics (run.routing_every), so no diversity over training."
             for one in split

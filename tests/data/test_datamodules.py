@@ -300,6 +300,22 @@ def test_pairs_for_evaluation_come_once_and_in_order(
     assert torch.equal(batches[0].images.pixels_BCHW[4], EvalTransform(32)(dataset.picture(4)))
 
 
+def test_chosen_pairs_for_evaluation(
+    shards: Path, tokenizer: Tokenizer, vision: VisionConfig, text: TextConfig
+) -> None:
+    dataset = ShardDataset(shards)
+    options = {"image_mask": 0.4, "text_mask": 0.5, "seed": 3}
+    chosen = [20, 4, 11, 4]
+    whole = list(iterate_pairs(dataset, tokenizer, vision, text, 1, **options))
+    found = list(iterate_pairs(dataset, tokenizer, vision, text, 3, chosen=chosen, **options))
+    assert [len(b) for b in found] == [3, 1]
+    assert [k for b in found for k in b.keys] == [dataset.keys[i] for i in chosen]
+    masks = torch.cat([b.images.masked_BN for b in found if b.images and b.images.masked_BN is not None])
+    for mask, i in zip(masks, chosen, strict=True):
+        images = whole[i].images
+        assert images is not None and images.masked_BN is not None and torch.equal(mask, images.masked_BN[0])
+
+
 def test_masked_pairs_for_evaluation_are_those_of_the_seed(
     shards: Path, tokenizer: Tokenizer, vision: VisionConfig, text: TextConfig
 ) -> None:

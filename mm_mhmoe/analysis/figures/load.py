@@ -69,9 +69,7 @@ def expert_load(loads: Loads, layers: Mapping[str, Sequence[int]]) -> Drawing:
     """A heat map of each model and modality: rows layers, columns experts, values in even loads."""
     modalities = list(next(iter(loads.values())))
     relative = {
-        model: {
-            name: counts_LE * counts_LE.shape[1] / counts_LE.sum(dim=1, keepdim=True) for name, counts_LE in own.items()
-        }
+        model: {modality: _in_even_loads(counts_LE) for modality, counts_LE in own.items()}
         for model, own in loads.items()
     }
     highest = max(values_LE.max().item() for own in relative.values() for values_LE in own.values())
@@ -85,10 +83,8 @@ def expert_load(loads: Loads, layers: Mapping[str, Sequence[int]]) -> Drawing:
             values_LE = own[modality]
             image = axis.imshow(values_LE, cmap="viridis", vmin=0, vmax=top, aspect="auto")
             axis.set_title(f"{model}: {modality} tokens", fontsize=10)
-            axis.set_yticks(
-                range(len(layers[model])),
-                [f"layer {number}" if deepest <= 4 else f"{number}" for number in layers[model]],
-            )
+            names = [f"layer {number}" if deepest <= 4 else str(number) for number in layers[model]]
+            axis.set_yticks(range(len(names)), names)
             experts = values_LE.shape[1]
             axis.set_xticks(range(0, experts, 1 if experts <= 16 else 8))
             if row == len(relative) - 1:
@@ -105,7 +101,7 @@ def expert_load(loads: Loads, layers: Mapping[str, Sequence[int]]) -> Drawing:
     return Drawing(
         figure,
         "What each expert does. One row a layer, one column an expert; 1 is the even share of the layer's work, 0 an "
-        "idle expert. Rows that differ between pictures and texts: experts have taken sides. Expert numbers are "
+        "idle expert. Rows that differ between image and text tokens: experts have taken sides. Expert numbers are "
         "arbitrary: columns of different trainings do not belong together.",
     )
 
