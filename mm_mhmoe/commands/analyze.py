@@ -74,11 +74,10 @@ def analyze(
     sparse = [one for one in analyzed if one.is_sparse]
     split = [one for one in sparse if one.heads > 1]
     report: dict[str, Any] = {one.name: one.statistics() for one in analyzed}
-    left_out = [
-        f"{one.name} has dense feed-forward layers: nothing is routed, every token uses the same one."
-        for one in analyzed
-        if not one.is_sparse
-    ]
+    left_out = _missing(
+        [one.name for one in analyzed if not one.is_sparse],
+        "dense feed-forward layers, so nothing is routed: every token uses the same one.",
+    )
 
     loads, layers = {one.name: one.loads() for one in sparse}, {one.name: one.layers for one in sparse}
     drawings = {
@@ -97,17 +96,15 @@ def analyze(
             drawings["diversity_training.png"] = over_training(courses)
         for name, course in courses.items():
             report[name]["training"] = dict(course.points)
-        left_out += [
-            f"{one.name}: its logs hold no routing statistics (run.routing_every), so no diversity over training."
-            for one in split
-            if one.name not in courses
-        ]
-        left_out += [
-            f"{one.name}: fewer than {FEWEST_WORDS} words stand in {min_captions} captions whose samples have a "
-            f"{category!r} in their .json, so no diversity against ambiguity; see --words, --category, --min_captions."
-            for one in split
-            if one.name not in points
-        ]
+        left_out += _missing(
+            [one.name for one in split if one.name not in courses],
+            "no routing statistics in the logs (run.routing_every), so no diversity over training.",
+        )
+        left_out += _missing(
+            [one.name for one in split if one.name not in points],
+            f"fewer than {FEWEST_WORDS} words stand in {min_captions} captions whose samples have a {category!r} in "
+            "their .json, so no diversity against ambiguity; see --words, --category, --min_captions.",
+        )
     else:
         left_out.append("No model splits its tokens (encoder.ffn=mh_moe), so there is no sub-token diversity.")
     if points:
@@ -215,6 +212,10 @@ def _points(
         if points is not None:
             found[one.name] = points
     return found
+
+
+def _missing(names: Sequence[str], what: str) -> list[str]:
+    return [f"{', '.join(names)}: {what}"] if names else []
 
 
 def _told(name: str, points: WordPoints) -> str:

@@ -83,8 +83,9 @@ def test_models_side_by_side(run, saved, capsys) -> None:
     assert other["equal"] < 0.9 and other["best_head"] < 0.9
     assert plain.keys() == {"best_head", "best_head_by_chance"}  # other experts, other heads
     out = capsys.readouterr().out
-    assert "dense has dense feed-forward layers" in out and "plain" in out
-    assert any(sentence.startswith("dense ") for sentence in found["left_out"])
+    assert "dense: dense feed-forward layers" in out and "plain" in out
+    assert any(sentence.startswith("dense: ") for sentence in found["left_out"])
+    assert any(sentence.startswith("m, same, other: no routing statistics") for sentence in found["left_out"])
 
 
 def test_samples_are_a_seeded_draw(run, saved) -> None:

@@ -20,6 +20,7 @@ from mm_mhmoe.commands.demo import demo
 from mm_mhmoe.commands.export import export
 from mm_mhmoe.commands.parser import configured
 from mm_mhmoe.commands.pretrain import pretrain
+from mm_mhmoe.commands.run_logs import read_metrics
 from mm_mhmoe.commands.tokenizer import train as train_tokenizer
 from mm_mhmoe.commands.vqkd import vqkd
 from mm_mhmoe.models.checkpoints import load, read_config
@@ -151,6 +152,7 @@ def test_two_processes_train_one_model(small_demo, parts, shipped: Path, tmp_pat
         assert value.isfinite().all() and torch.equal(ranks[0][name], ranks[1][name])
         assert torch.equal(ranks[0][name], value)
     assert not (tmp_path / "two" / "checkpoints").exists()
+    assert read_metrics(tmp_path / "two")["routing/image/diversity"][0][0] == 0  # ranks agreed when to sum up
 
 
 @pytest.fixture
