@@ -69,6 +69,15 @@ def test_a_capacity_shows_in_what_is_dropped(run, saved) -> None:
     assert 0.5 <= found["mean"]["image"]["dropped"] + 0.05 < 1.0
 
 
+def test_expert_choice_drops_nothing_but_leaves_sub_tokens_alone(run, saved) -> None:
+    moe = MoEConfig(num_experts=5, top_k=1, heads=4, every=1, router="expert_choice")
+    (found,) = run(saved("m", moe=moe))["models"].values()
+    assert "dropped" not in found["mean"]["image"] and found["mean"]["image"]["alone"] > 0.0
+    # Each expert takes the same number of all tokens of a batch.
+    together = [[i + t for i, t in zip(*rows, strict=True)] for rows in zip(*found["loads"].values(), strict=True)]
+    assert all(len(set(load_)) == 1 for load_ in together)
+
+
 def test_models_side_by_side(run, saved, capsys) -> None:
     """The same weights, others, a plain MoE and a dense one."""
     moe = MoEConfig(num_experts=4, top_k=1, every=1, router="xmoe")
