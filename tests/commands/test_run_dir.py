@@ -51,7 +51,7 @@ def test_a_run_that_never_began_may_be_corrected(tmp_path: Path) -> None:
 def test_what_does_not_change_the_result_may_differ(tmp_path: Path) -> None:
     open_run(tmp_path, "vqkd", ARGUMENTS)
     (tmp_path / "checkpoints").mkdir()
-    other = RunConfig(seed=1, checkpoint_every=7, log_every=3, workers=2, threads=1)
+    other = RunConfig(seed=1, checkpoint_every=7, log_every=3, routing_every=5, workers=2, threads=1)
     assert open_run(tmp_path, "vqkd", {**ARGUMENTS, "run": other}) is True
 
 
