@@ -197,7 +197,7 @@ def _task_heads(config: EncoderConfig, workload: Workload, arithmetic: Arithmeti
 
 
 def _copied_weights(config: EncoderConfig, arithmetic: Arithmetic, num_codes: int | None, ep: int) -> int:
-    """Matrices that autocast casts for torch's Linear or a grouped product; experts in a loop or recomputed keep none."""
+    """Matrices that autocast casts for torch's Linear or a grouped product; looped or recomputed experts keep none."""
     dim, sparse = config.dim, config.num_sparse
     copied = 3 * config.vision.patch_size**2 * dim + config.depth * 4 * dim**2
     copied += (config.depth - sparse) * config.dense_size.parameters
