@@ -53,7 +53,7 @@ def sparse(
             raise ValueError(f"shards={shards}: copies need no data; leave it out, or use ffn=mh_moe and moe.heads > 1")
         inputs = ffn_inputs(source, probe_streams(source, resolve(model), shards, pairs=pairs, seed=seed))
     changed = to_sparse(config, source.state_dict(), target, noise=noise, seed=seed, inputs=inputs)
-    _write(source, changed, "upcycle sparse", arguments, same=preserves_function(target) and not noise)
+    _write(source, changed, "upcycle sparse", arguments, function=_function(target, noise))
 
 
 def resized(
@@ -124,7 +124,7 @@ def _write(
     command: str,
     arguments: dict[str, Any],
     *,
-    same: bool = False,
+    function: str = "",
 ) -> None:
     config, weights = changed
     directory = resolve(arguments["model"])
@@ -134,14 +134,22 @@ def _write(
     record = provenance(command, arguments, source=read_config(directory)["run"])
     save(made, arguments["out"], run=record, files={TOKENIZER_FILE: words} if words.is_file() else {})
     before, after = (sum(p.numel() for p in m.parameters()) for m in (source, made))
-    say = Console().print
-    say(f"{command}: {arguments['model']} -> {arguments['out']}", highlight=False)
-    say(f"  FFNs:       {_ffns(source.config)} -> {_ffns(config)}", highlight=False)
-    say(f"  parameters: {before:,} -> {after:,}", highlight=False)
-    if same:
-        say("  The model computes the same as before.", highlight=False)
-    elif command == "upcycle sparse":
-        say("  The model no longer computes the same: see docs/UPCYCLING.md.", highlight=False)
+    for line in (
+        f"{command}: {arguments['model']} -> {arguments['out']}",
+        f"  FFNs:       {_ffns(source.config)} -> {_ffns(config)}",
+        f"  parameters: {before:,} -> {after:,}",
+        *([f"  function:   {function}"] if function else []),
+    ):
+        Console().print(line, highlight=False, soft_wrap=True)
+
+
+def _function(target: EncoderConfig, noise: float) -> str:
+    """What becomes of a dense model's function."""
+    if target.ffn == "mh_moe" and target.moe.heads > 1:
+        return "changed, since an expert sees a part of a token only; docs/UPCYCLING.md tells how much"
+    if not preserves_function(target):
+        return "changed, since a token's weights do not sum to one; --moe.top_k 2 or --moe.shared_experts 1 keeps it"
+    return "changed by the noise" if noise else "as before"
 
 
 def _ffns(config: EncoderConfig) -> str:

@@ -5,6 +5,7 @@ Truth: the losses of the dense run, which copies must start from; the weights th
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,16 @@ def test_pretraining_needs_an_encoder_or_init(parts, small_config, tmp_path: Pat
     arguments = small_config(pretrain, "pretrain", out=tmp_path / "run", **parts)
     with pytest.raises(ValueError, match="neither init nor encoder"):
         pretrain(**{**arguments, "encoder": None})
+
+
+def test_the_documentations_numbers_can_be_made(trained, parts, monkeypatch, capsys, shipped: Path) -> None:
+    script = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "examples" / "upcycling.py"))
+    monkeypatch.setitem(script["main"].__globals__, "data_path", lambda name: str(shipped / name.removeprefix("demo:")))
+    source, codes = str(trained("dense")), str(parts["visual_tokenizer"])
+    capsys.readouterr()
+    rows = script["main"](source, codes, steps=1, val_batches=1, pairs=16)
+    assert len(rows) == capsys.readouterr().out.count("\n") - 2 == 8
+    for name in ("moe, top-2, copies", "moe, top-1, copies and one shared"):
+        assert rows[name][0] < 1e-9 and rows[name][1] == pytest.approx(rows["dense"][1], abs=1e-4)
+    assert rows["mh_moe, 4 heads, fitted on pairs"][0] < rows["mh_moe, 4 heads, fitted on random inputs"][0] < 0.8
+    assert rows["mh_moe, 4 heads, fresh"][0] > 0.8

@@ -107,8 +107,8 @@ def _check(config: EncoderConfig, target: EncoderConfig) -> None:
         raise ValueError("moe.expert_bias=False: the dense FFN's biases would be lost; use True")
     if on_tokens and hidden != config.ffn_dim:
         raise ValueError(
-            f"moe.parity={moe.parity} makes an expert {hidden} wide, but a copy of the dense FFN is {config.ffn_dim} "
-            f"wide; use moe.parity=none and moe.hidden_dim={config.ffn_dim}"
+            f"under moe.parity={moe.parity} an expert would be {hidden} wide, but a copy of the dense FFN is "
+            f"{config.ffn_dim} wide; use moe.parity=none and moe.hidden_dim={config.ffn_dim}"
         )
     if target.ffn == "mh_moe":
         _check_multihead(target, hidden)

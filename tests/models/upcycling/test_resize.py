@@ -77,6 +77,20 @@ def test_unused_experts_can_go(copies, weights, states, ffn: str) -> None:
     assert first[bias].tolist() == [-9.0, 0.0]
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["top_k", "xmoe", "xmoe_released", "sigmoid_bias"])
+def test_tokens_that_chose_only_what_stays_get_the_same(copies, weights, kind: str) -> None:
+    config = copies(router=kind)
+    before = weights(config)
+    old, new = ffn_of(config, before), ffn_of(*resize(config, before, 3, counts={1: torch.tensor([3, 0, 2, 1])}))
+    x_TD = torch.randn(200, 32, dtype=torch.float64)
+    y_TD, routing = old(x_TD)
+    stays_T = (routing.experts_SK != 1).all(dim=1)
+    assert 20 < stays_T.sum() < 180
+    difference_T = (new(x_TD)[0] - y_TD).abs().amax(dim=1)
+    assert difference_T[stays_T].max() < 1e-12 and difference_T[~stays_T].min() > 1e-3
+
+
 def test_the_width_of_an_expert_stays(config, weights) -> None:
     """Under parity=flops half the width would follow from twice the top_k."""
     sparse = config(ffn="mh_moe")

@@ -141,7 +141,10 @@ BAD = [
     ({"ffn": "moe", "depth": 4}, "depth: upcycling changes ffn and moe only"),
     ({"sub_ln": False}, "sub_ln: upcycling"),
     ({"moe": {"parity": "flops"}}, "moe.hidden_dim=128"),
-    ({"moe": {"parity": "none", "hidden_dim": 64}}, "an expert 64 wide, but a copy of the dense FFN is 128"),
+    (
+        {"moe": {"parity": "none", "hidden_dim": 64}},
+        "parity=none an expert would be 64 wide, but a copy of the dense FFN is 128",
+    ),
     ({"moe": {"activation": "swiglu"}}, "moe.activation=swiglu.*use gelu"),
     ({"moe": {"expert_bias": False}}, "moe.expert_bias=False.*use True"),
     ({"ffn": "mh_moe", "moe": {"heads": 1, "projection_layers": 2}}, "moe.projection_layers=2.*at most one layer"),
