@@ -203,3 +203,22 @@ def test_xmoe_router_keeps_fresh_dimensions_beside_the_tags(layer) -> None:
     assert isinstance(router, XMoERouter)
     assert torch.equal(router.embeddings_ER[:, :4].argmax(dim=1), torch.arange(8) % 4)
     assert router.embeddings_ER[:, 4:].abs().min() > 0
+    # The first routing dimensions of a sub-token are its tags, and nothing else of it.
+    x_Sd = torch.randn(5, 8, dtype=torch.float64)
+    torch.testing.assert_close(router.reduce(x_Sd)[:, :4], x_Sd[:, [tag_place(head, 8) for head in range(4)]])
+
+
+@torch.no_grad()
+def test_a_unit_that_two_heads_hold_counts_half_in_each(layer) -> None:
+    group = WIDTH // HEADS
+    narrow, wide = (layer(parity="none", hidden_dim=hidden) for hidden in (group, 2 * group))
+    for ffn in (narrow, wide):
+        start(ffn, dense_ffn(), inputs())
+    torch.testing.assert_close(narrow.moe.experts.w2_EFd, 2 * wide.moe.experts.w2_EFd[:, :group])
+
+
+@torch.no_grad()
+def test_a_shared_expert_starts_silent(layer) -> None:
+    ffn, dense = layer(shared_experts=1), dense_ffn()
+    start(ffn, dense, inputs())
+    assert not ffn.moe.shared(torch.randn(5, 8, dtype=torch.float64)).any()
