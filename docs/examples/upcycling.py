@@ -101,7 +101,7 @@ def train(model: PretrainModel, codes: Callable[[Tensor], Tensor], batches: Sequ
     for batch in batches:
         losses, output = masked_losses(model, codes, batch)
         loss = torch.stack([part.loss for part in losses.values()]).sum()
-        loss = loss + weighted_auxiliary(auxiliary_losses(output.routing), model.config.moe)
+        loss = loss + weighted_auxiliary(auxiliary_losses(output.routing, model.config.moe), model.config.moe)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), optim.clip_norm)

@@ -44,7 +44,7 @@ def sparse(
     arguments = dict(locals())
     source = _open(model, out)
     config = source.config
-    if moe.parity == "flops" and (ffn == "moe" or moe.heads == 1):
+    if moe.parity != "none" and (ffn == "moe" or moe.heads == 1):
         moe = replace(moe, parity="none", hidden_dim=config.ffn_dim)
     target = replace(config, ffn=ffn, moe=moe)
     inputs = None
@@ -148,7 +148,7 @@ def _function(target: EncoderConfig, noise: float) -> str:
     if target.ffn == "mh_moe" and target.moe.heads > 1:
         return "changed, since an expert sees a part of a token only; docs/UPCYCLING.md tells how much"
     if not preserves_function(target):
-        return "changed, since a token's weights do not sum to one; --moe.top_k 2 or --moe.shared_experts 1 keeps it"
+        return "changed, since a token's weights need not sum to one; --moe.shared_experts 1 keeps it"
     return "changed by the noise" if noise else "as before"
 
 

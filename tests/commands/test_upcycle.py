@@ -90,8 +90,8 @@ def test_sub_tokens_without_shards(make, tmp_path: Path, capsys) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"top_k": 1}, "weights do not sum to one"),
-        ({"router": "expert_choice"}, "weights do not sum to one"),
+        ({"top_k": 1}, "weights need not sum to one"),
+        ({"router": "expert_choice"}, "weights need not sum to one"),
         ({"top_k": 1, "shared_experts": 1}, "as before"),
         ({"noise": 0.1}, "changed by the noise"),
     ],

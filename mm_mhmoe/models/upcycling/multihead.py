@@ -29,10 +29,11 @@ _RIDGE = 1e-3
 def multihead_start(ffn: MultiHeadMoE, dense: FeedForward, inputs_TD: Tensor, *, noise: float = 0.0) -> None:
     """Fills an MH-MoE layer with what it can take over of a dense FFN.
 
-    1. The hidden units are cut into H groups, one a head, and a head's experts hold its group (those wider than F / H
-       also units of the next one, those narrower a part). Head i of the multi-head layer projects onto the d directions
-       that its group's rows of the first matrix fill most, and its columns of the merge layer are the d directions that
-       the group's columns of the second matrix fill most: both are best approximations of rank d (Eckart-Young).
+    1. The hidden units are cut into H groups, one a head, and a head's experts hold its group (narrower ones a part of
+       it; wider ones also units of the next groups, and then the same ones again). Head i of the multi-head layer
+       projects onto the d directions that its group's rows of the first matrix fill most, and its columns of the merge
+       layer are the d directions that the group's columns of the second matrix fill most: both are best approximations
+       of rank d (Eckart-Young).
     2. A constant that the multi-head layer's bias adds tells heads apart. The router sends head i to experts i, i + H,
        ..., clones of one another, among which its fresh weights choose. The experts' bias takes the constant off again.
     3. The merge layer is fitted anew on `inputs_TD` by least squares, so that it makes up for what it can.
@@ -40,7 +41,7 @@ def multihead_start(ffn: MultiHeadMoE, dense: FeedForward, inputs_TD: Tensor, *,
     Args:
         ffn: in evaluation mode, with one multi-head and one merge layer, at least H experts and d >= H. Its router's
             weights are fresh.
-        dense: with biases, at least as wide as an expert.
+        dense: with biases.
         inputs_TD: what the dense FFN gets.
         noise: as in `to_sparse`.
     """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,10 +50,10 @@ def resize(
         raise ValueError(f"num_experts={num_experts} must be 1 or more")
     if min(noise, router_noise) < 0:
         raise ValueError(f"noise={noise} and router_noise={router_noise} must not be negative")
-    changes: dict[str, Any] = {"num_experts": num_experts}
-    if top_k is not None and top_k != moe.top_k:  # under parity=flops the experts' width would follow top_k
-        changes |= {"top_k": top_k, "parity": "none", "hidden_dim": config.expert_hidden_dim}
-    target = replace(config, moe=replace(moe, **changes))
+    changed = replace(moe, num_experts=num_experts, top_k=moe.top_k if top_k is None else top_k)
+    if changed.top_k != moe.top_k or moe.parity == "params":  # the experts' width would follow these numbers
+        changed = replace(changed, parity="none", hidden_dim=config.expert_hidden_dim)
+    target = replace(config, moe=changed)
 
     def convert(layer: int, part: Weights) -> Mapping[str, Tensor]:
         chosen_K = _chosen(moe.num_experts, num_experts, None if counts is None else counts[layer])

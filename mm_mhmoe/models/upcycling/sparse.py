@@ -71,8 +71,8 @@ def preserves_function(target: EncoderConfig) -> bool:
     moe = target.moe
     if target.ffn == "mh_moe" and moe.heads > 1:
         return False
-    normalised = moe.top_k > 1 and moe.router != "expert_choice" and moe.capacity_factor is None
-    return normalised or moe.shared_experts > 0
+    normalised = moe.top_k > 1 and moe.normalize_weights and moe.router != "expert_choice"
+    return (normalised and moe.capacity_factor is None) or moe.shared_experts > 0
 
 
 def _fresh_ffn(config: EncoderConfig, layer: int) -> nn.Module:
@@ -111,10 +111,10 @@ def _check(config: EncoderConfig, target: EncoderConfig) -> None:
             f"{config.ffn_dim} wide; use moe.parity=none and moe.hidden_dim={config.ffn_dim}"
         )
     if target.ffn == "mh_moe":
-        _check_multihead(target, hidden)
+        _check_multihead(target)
 
 
-def _check_multihead(target: EncoderConfig, hidden: int) -> None:
+def _check_multihead(target: EncoderConfig) -> None:
     moe, dim = target.moe, target.dim
     if moe.heads == 1:
         if moe.projection_layers > 1 or moe.inner_residual:
@@ -137,11 +137,6 @@ def _check_multihead(target: EncoderConfig, hidden: int) -> None:
         raise ValueError(
             f"moe.heads={moe.heads} leaves sub-tokens of {dim // moe.heads}, fewer than the heads that they have to be "
             "told apart by; use fewer heads"
-        )
-    if hidden > target.ffn_dim:
-        raise ValueError(
-            f"an expert would be {hidden} wide, more than the {target.ffn_dim} hidden units of the dense FFN; lower "
-            "moe.hidden_dim, or use moe.parity=flops"
         )
     if moe.router in ("xmoe", "xmoe_released") and moe.router_dim < moe.heads:
         raise ValueError(

@@ -11,7 +11,15 @@ from torch import Tensor, nn
 from mm_mhmoe.config import EncoderConfig, MoEConfig
 from mm_mhmoe.models.builder import build_encoder
 
-ROUTERS = ["top_k", "xmoe", "xmoe_released", "sigmoid_bias", "expert_choice"]
+ROUTERS = {
+    "top_k": {"router": "top_k"},
+    "top_k, probabilities": {"router": "top_k", "normalize_weights": False},
+    "xmoe": {"router": "xmoe"},
+    "xmoe, sigmoid": {"router": "xmoe", "xmoe_gate": "sigmoid"},
+    "xmoe_released": {"router": "xmoe_released"},
+    "sigmoid_bias": {"router": "sigmoid_bias"},
+    "expert_choice": {"router": "expert_choice"},
+}
 
 
 def randomize(model: nn.Module, seed: int) -> nn.Module:
@@ -62,5 +70,6 @@ def copies(config) -> Callable[..., EncoderConfig]:
 
 
 @pytest.fixture(params=ROUTERS)
-def router(request) -> str:
-    return request.param
+def router(request) -> dict[str, object]:
+    """The options of MoEConfig that choose a router."""
+    return ROUTERS[request.param]

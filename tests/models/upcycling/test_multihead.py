@@ -78,7 +78,7 @@ def test_a_dense_ffn_that_fits_through_the_heads_is_met_exactly(config) -> None:
 
 @torch.no_grad()
 def test_each_head_goes_to_its_own_experts(layer, router) -> None:
-    ffn = layer(router=router)
+    ffn = layer(**router)
     start(ffn, dense_ffn(), inputs())
     _, routing = ffn(inputs(seed=4))
     head_S = torch.arange(len(routing.experts_SK)) % HEADS
@@ -95,14 +95,14 @@ def test_each_head_goes_to_its_own_experts(layer, router) -> None:
 @pytest.mark.parametrize("options", [{}, {"top_k": 1}, {"inner_residual": True}, {"shared_experts": 1}], ids=str)
 def test_it_starts_nearer_to_the_dense_ffn_than_random_weights(layer, router, options: dict) -> None:
     dense, x_TD = dense_ffn(), inputs(seed=4)
-    fresh, made = layer(router=router, **options), layer(router=router, **options)
+    fresh, made = layer(**router, **options), layer(**router, **options)
     start(made, dense, inputs(1024))
     wanted_TD = dense(x_TD)
     assert missed(made(x_TD)[0], wanted_TD) < 0.6 < 0.9 < missed(fresh(x_TD)[0], wanted_TD)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("hidden", [8, 32, 50, 128])
+@pytest.mark.parametrize("hidden", [8, 32, 50, 128, 200])
 @pytest.mark.parametrize("sub_ln", [True, False])
 def test_experts_of_any_width(config, hidden: int, sub_ln: bool) -> None:
     moe = MoEConfig(num_experts=6, heads=HEADS, parity="none", hidden_dim=hidden)

@@ -1,5 +1,7 @@
 """Truth: the model's own outputs in float64 where clones or absent experts change nothing; loops where they do."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -17,7 +19,7 @@ def ffn_of(config, weights: dict):
 @pytest.mark.parametrize("ffn", ["moe", "mh_moe"])
 @pytest.mark.parametrize("times", [2, 3])
 def test_clones_with_as_many_more_choices_compute_the_same(copies, weights, states, router, ffn, times) -> None:
-    config = copies(ffn, router=router, heads=4, shared_experts=1)
+    config = copies(ffn, **router, heads=4, shared_experts=1)
     before = weights(config)
     bigger, after = resize(config, before, 4 * times, top_k=2 * times)
     assert bigger.moe.num_experts == 4 * times and bigger.moe.top_k == 2 * times
@@ -41,11 +43,11 @@ def test_clones_with_the_old_top_k_drown_the_second_choice(copies, weights) -> N
 
 
 def test_router_noise_parts_clones(copies, weights, router) -> None:
-    config = copies(router=router)
+    config = copies(**router)
     before = weights(config)
     _, plain = resize(config, before, 8, seed=3)
     _, after = resize(config, before, 8, router_noise=0.1, noise=0.2, seed=3)
-    name = "blocks.1.ffn.router." + ("embeddings_ER" if router.startswith("xmoe") else "gate.weight")
+    name = "blocks.1.ffn.router." + ("embeddings_ER" if router["router"].startswith("xmoe") else "gate.weight")
     assert torch.equal(plain[name][:4], plain[name][4:]) and torch.equal(plain[name][:4], before[name])
     assert ((after[name] - plain[name]).std() / before[name].std() - 0.1).abs() < 0.03
     assert (after[name][:4] != after[name][4:]).all()
@@ -98,11 +100,15 @@ def test_the_width_of_an_expert_stays(config, weights) -> None:
     assert bigger.expert_hidden_dim == sparse.expert_hidden_dim
     assert after["blocks.1.ffn.moe.experts.w2_EFd"].shape == (8, sparse.expert_hidden_dim, 8)
     assert resize(sparse, weights(sparse), 8)[0].moe.parity == "flops"
+    by_parameters = config(ffn="mh_moe", moe=replace(sparse.moe, parity="params"))
+    bigger, after = resize(by_parameters, weights(by_parameters), 8)
+    assert bigger.expert_hidden_dim == by_parameters.expert_hidden_dim
+    assert after["blocks.1.ffn.moe.experts.w2_EFd"].shape[1] == bigger.expert_hidden_dim
 
 
 @pytest.mark.parametrize("projection_layers", [0, 1])
 def test_a_plain_moe_is_mh_moe_with_one_head(config, weights, states, router, projection_layers) -> None:
-    plain = config(ffn="moe", moe=config().moe.__class__(num_experts=4, router=router, shared_experts=1))
+    plain = config(ffn="moe", moe=config().moe.__class__(num_experts=4, **router, shared_experts=1))
     before = weights(plain)
     one_head, after = to_single_head(plain, before, projection_layers=projection_layers)
     assert one_head.ffn == "mh_moe" and one_head.moe.heads == 1
