@@ -69,7 +69,7 @@ def test_a_run_can_be_planned_from_its_configuration(call, tmp_path: Path) -> No
     assert EncoderConfig.from_dict(values["encoder"]) == arguments["encoder"]
     assert values["workload"] == {name: arguments[name] for name in Workload.__dataclass_fields__}
     assert values["workload"]["cls_loss"] is True and values["arithmetic"]["device"] == "cpu"
-    assert "48 pictures, 32 texts, 80 pairs" in out
+    assert "{batch_images} pictures, {batch_texts} texts, {batch_pairs} pairs".format(**arguments) in out
 
 
 def test_a_preset_replaces_what_it_changes_and_keeps_the_rest() -> None:
