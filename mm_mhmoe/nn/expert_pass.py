@@ -38,12 +38,12 @@ class Weights(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class PassOptions:
-    """What is no tensor. `dtype`: of the products. `recompute`: the first product is computed again, not kept."""
+    """What is no tensor. `dtype`: of the products. `keep`: the first product is kept for the backward pass."""
 
     activation: Activation
     norm_eps: float
     dtype: torch.dtype
-    recompute: bool
+    keep: bool
 
 
 def expert_pass(x_Sd: Tensor, rows: Rows, weights: Weights, options: PassOptions) -> Tensor:
@@ -62,9 +62,10 @@ class _ExpertPass(torch.autograd.Function):
                 p_nP = _first_product(_gather(x_Sd, rows.source_N[part], options.dtype), one)
                 y_nd = _product(_normalised(activate(options.activation, p_nP), one, options), one.w2_Fd, one.b2_d)
                 y_Nd[part] = y_nd[: part.stop - part.start]
-                kept.append(p_nP)
+                if options.keep:
+                    kept.append(p_nP)
         ctx.rows, ctx.options = rows, options
-        ctx.save_for_backward(x_Sd, *stacks, *([] if options.recompute else kept))
+        ctx.save_for_backward(x_Sd, *stacks, *kept)
         return y_Nd
 
     @staticmethod

@@ -84,7 +84,7 @@ class Experts(nn.Module):
             activation=self.activation,
             norm_eps=self.norm_eps,
             dtype=_compute_dtype(x_Sd),
-            recompute=self.recompute,
+            keep=torch.is_grad_enabled() and not self.recompute,
         )
         return expert_pass(x_Sd, rows, Weights(*stacks), options)
 

@@ -1,5 +1,7 @@
 """Truth: the FFN written out in plain torch for each row, and numerical gradients."""
 
+import weakref
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -167,6 +169,25 @@ def test_what_is_kept_for_the_backward_pass(activation, dtype):
     columns = 32 if activation == "gelu" else 64
     assert kept(recompute=True) == 512 * 16 * size
     assert kept(recompute=False) == 512 * (16 + columns) * size
+
+
+def test_inference_does_not_hold_what_training_must(monkeypatch):
+    experts, x = make(8, 16, 32), torch.randn(64, 16)
+    alive, most, addmm = [], [], torch.addmm
+
+    def spy(*parts):
+        product = addmm(*parts)
+        alive.append(weakref.ref(product))
+        most.append(sum(ref() is not None for ref in alive))
+        return product
+
+    monkeypatch.setattr(torch, "addmm", spy)
+    with torch.no_grad():
+        first = experts(x, in_order([8] * 8))
+    assert max(most) <= 3  # of one expert, and what the loop has not let go yet
+    most.clear()
+    torch.testing.assert_close(experts(x, in_order([8] * 8)), first)
+    assert max(most) >= 8
 
 
 def test_in_bf16_on_cpus_products_have_few_sizes_and_the_same_results(monkeypatch):
