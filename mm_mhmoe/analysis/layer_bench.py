@@ -139,12 +139,12 @@ def build_layers(size: LayerSize, *, einsum: bool = True) -> dict[str, nn.Module
     return layers
 
 
-def layer_inputs(size: LayerSize, layer: nn.Module) -> tuple[Tensor, Tensor, list[int]]:
+def layer_inputs(size: LayerSize, layer: nn.Module, dtype: torch.dtype) -> tuple[Tensor, Tensor, list[int]]:
     """Tokens (T, D), a gradient for the output (T, D), and how many rows the layer sends to each expert."""
-    x_TD = torch.randn(size.tokens, size.dim, requires_grad=True)
+    x_TD = torch.randn(size.tokens, size.dim, dtype=dtype, requires_grad=True)
     with torch.no_grad():
         routing = layer(x_TD)[1]
-    return x_TD, torch.randn(size.tokens, size.dim), [int(count) for count in expert_counts(routing)]
+    return x_TD, torch.randn(size.tokens, size.dim, dtype=dtype), [int(count) for count in expert_counts(routing)]
 
 
 def products(size: LayerSize, dtype: torch.dtype, counts: list[int]) -> Mapping[str, Callable[[], None]]:
@@ -175,20 +175,17 @@ def products(size: LayerSize, dtype: torch.dtype, counts: list[int]) -> Mapping[
     return {"forward": forward, "training": training}
 
 
-def run(
-    layer: nn.Module, x_TD: Tensor, grad_TD: Tensor | None, dtype: torch.dtype, *, training: bool
-) -> Callable[[], Any]:
-    """A call of the layer, under autocast where dtype is narrower than the weights; with a gradient, backward too."""
+def run(layer: nn.Module, x_TD: Tensor, grad_TD: Tensor | None, *, training: bool) -> Callable[[], Any]:
+    """A call of the layer; with a gradient, its backward pass too."""
     inputs = [x_TD, *layer.parameters()]
 
     def call() -> Tensor:
-        with torch.set_grad_enabled(training), torch.autocast(x_TD.device.type, dtype, enabled=dtype != x_TD.dtype):
+        with torch.set_grad_enabled(training):
             out = layer(x_TD)
         return out[0] if isinstance(out, tuple) else out
 
     def call_back() -> None:
-        y_TD = call()
-        y_TD.backward(grad_TD.to(y_TD.dtype))  # type: ignore[union-attr]
+        call().backward(grad_TD)
         for tensor in inputs:
             tensor.grad = None
 

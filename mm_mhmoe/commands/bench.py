@@ -34,7 +34,7 @@ def layer(
     Args:
         sizes: A: 4096 tokens of 768, 4 heads, 8 experts of 1536, top-2. S: 8192 tokens of 192, experts of 384. A32,
             S32: with 32 experts. Default: all.
-        dtypes: fp32, or bf16 under autocast. Default: both.
+        dtypes: of weights and tokens: fp32, bf16. Default: both.
         samples: of each contestant; those during which other processes were busy do not count.
         threads: of the products; 0: torch's own choice.
         einsum: also times the einsum dispatch of GShard, which takes long and much memory.
@@ -63,19 +63,19 @@ def layer(
 
 def _measure(size: LayerSize, dtype: torch.dtype, *, samples: int, einsum: bool) -> dict[str, dict[str, Any]]:
     torch.manual_seed(0)
-    layers = build_layers(size, einsum=einsum)
-    x_TD, grad_TD, counts = layer_inputs(size, layers["MH-MoE"])
+    layers = {name: one.to(dtype) for name, one in build_layers(size, einsum=einsum).items()}
+    x_TD, grad_TD, counts = layer_inputs(size, layers["MH-MoE"], dtype)
     limit = products(size, dtype, counts)
     rows: dict[str, dict[str, Any]] = {LIMIT: {}, **{name: {} for name in layers}}
     for mode in ("forward", "training"):
         contestants = {LIMIT: limit[mode]} | {
-            name: run(one, x_TD, grad_TD, dtype, training=mode == "training") for name, one in layers.items()
+            name: run(one, x_TD, grad_TD, training=mode == "training") for name, one in layers.items()
         }
         timings = interleave(contestants, samples=samples)
         for name, timing in timings.items():
             rows[name][mode] = _facts(timing, timings[LIMIT])
     for name, one in layers.items():
-        rows[name]["saved_mb"] = saved_bytes(run(one, x_TD, None, dtype, training=True), one.parameters()) / 1e6
+        rows[name]["saved_mb"] = saved_bytes(run(one, x_TD, None, training=True), one.parameters()) / 1e6
     return rows
 
 

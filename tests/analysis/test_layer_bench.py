@@ -22,18 +22,18 @@ def flops(call) -> int:
 
 
 def test_all_layers_have_the_flops_of_the_dense_ffn(layers) -> None:
-    x, _, _ = layer_inputs(SIZE, layers["MH-MoE"])
-    dense = flops(run(layers["dense FFN"], x, None, torch.float32, training=False))
+    x, _, _ = layer_inputs(SIZE, layers["MH-MoE"], torch.float32)
+    dense = flops(run(layers["dense FFN"], x, None, training=False))
     routers = {"MoE": 32 * 4, "MH-MoE": 32 * 4, "MH-MoE, recompute": 32 * 4}
     for name, router in routers.items():
-        assert flops(run(layers[name], x, None, torch.float32, training=False)) == dense + 2 * 512 * router
+        assert flops(run(layers[name], x, None, training=False)) == dense + 2 * 512 * router
 
 
 def test_the_limit_is_the_layers_own_products(layers) -> None:
-    x, grad, counts = layer_inputs(SIZE, layers["MH-MoE"])
+    x, grad, counts = layer_inputs(SIZE, layers["MH-MoE"], torch.float32)
     limit, router = products(SIZE, torch.float32, counts), 2 * 512 * 32 * 4
-    assert flops(limit["forward"]) == flops(run(layers["MH-MoE"], x, None, torch.float32, training=False)) - router
-    training = flops(run(layers["MH-MoE"], x, grad, torch.float32, training=True))
+    assert flops(limit["forward"]) == flops(run(layers["MH-MoE"], x, None, training=False)) - router
+    training = flops(run(layers["MH-MoE"], x, grad, training=True))
     assert flops(limit["training"]) == training - 3 * router
 
 
