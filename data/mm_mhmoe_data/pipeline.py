@@ -16,6 +16,7 @@ from mm_mhmoe_data.shards import ShardError, check_shard, expand_shards, split_n
 
 IMAGE_EXTENSIONS = ("jpg", "png", "jpeg", "webp")
 MAX_CAPTION_BYTES = 1 << 16
+_MAX_DECODED_BYTES = 1 << 28
 
 
 class _Place(NamedTuple):
@@ -30,7 +31,8 @@ class ShardDataset:
     """Picture-text pairs of WebDataset shards (img2dataset layout: KEY.jpg, KEY.txt, KEY.json).
 
     Every shard is checked and indexed once, when the set is made, so that a broken one is found before
-    training. Only the index is kept; a sample is read from its offset in the shard.
+    training. Only the index is kept; a sample is read from its offset in the shard. Of a small set, decoded pictures
+    are kept as well: they would be decoded again in every epoch.
 
     Args:
         shards: a directory, a glob, a brace range of .tar files, or a list of files.
@@ -44,6 +46,7 @@ class ShardDataset:
         self.keys: list[str] = []
         self._places: list[dict[str, _Place]] = []
         self._files: dict[int, int] = {}
+        self._decoded: dict[int, Tensor] = {}
         for number, path in enumerate(self.shards):
             check_shard(path)
             for key, members in _index(path, number).items():
@@ -57,7 +60,7 @@ class ShardDataset:
         return len(self.keys)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_files": {}}
+        return {**self.__dict__, "_files": {}, "_decoded": {}}
 
     def __del__(self) -> None:
         for descriptor in getattr(self, "_files", {}).values():
@@ -76,12 +79,17 @@ class ShardDataset:
         return self._read(index, next(e for e in IMAGE_EXTENSIONS if e in self._places[index]))
 
     def picture(self, index: int) -> Tensor:
-        """uint8 RGB (3, H, W)."""
+        """uint8 RGB (3, H, W). It may be given out again: do not write into it."""
+        if index in self._decoded:
+            return self._decoded[index]
         content = self.image_bytes(index)
         try:
-            return decode_picture(content)
+            picture = decode_picture(content)
         except ValueError as error:
             raise self._error(index, f"cannot be used: {error}") from error
+        if len(self) * picture.nbytes <= _MAX_DECODED_BYTES:  # were all of this size, they would fit
+            self._decoded[index] = picture
+        return picture
 
     def metadata(self, index: int) -> dict[str, Any]:
         """The sample's .json; empty where there is none."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mm_mhmoe_data import pipeline
 from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_data.shards import Sample, ShardError, write_shards
 from PIL import Image
@@ -153,3 +154,18 @@ def test_the_pixels_stay_on_disk(tmp_path: Path, make_picture: Callable[..., byt
         10,
     )
     assert len(pickle.dumps(ShardDataset(tmp_path))) < 20_000
+
+
+@pytest.mark.parametrize(("fits", "decoded"), [(True, 1), (False, 3)])
+def test_pictures_of_a_set_that_fits_are_decoded_once(
+    shards: Path, monkeypatch: pytest.MonkeyPatch, fits: bool, decoded: int
+) -> None:
+    calls = []
+    decode = pipeline.decode_picture
+    monkeypatch.setattr(pipeline, "decode_picture", lambda content: calls.append(1) or decode(content))
+    dataset = ShardDataset(shards)
+    monkeypatch.setattr(pipeline, "_MAX_DECODED_BYTES", len(dataset) * 3 * 40 * 48 - (0 if fits else 1))
+    first = dataset.picture(0)
+    assert all(torch.equal(dataset.picture(0), first) for _ in range(2))
+    assert len(calls) == decoded
+    assert len(pickle.dumps(dataset)) < 100_000
