@@ -75,12 +75,15 @@ class ScoreRow:
     role:   what the row stands for; at most one row of each role but "other".
     scores: metric name -> one value per seed (one value for a row without seeds, such as chance).
     note:   a few words under the name.
+    per_sample: metric name -> the score of each query or question, mean over seeds, in the order of the test; empty
+            where it was not recorded.
     """
 
     name: str
     role: Role
     scores: dict[str, list[float]]
     note: str = ""
+    per_sample: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

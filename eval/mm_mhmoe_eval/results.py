@@ -33,6 +33,8 @@ class ResultRecord:
     flops_per_sample: forward, of one picture-text pair.
     checksums:        data file -> sha256.
     intervals:        name -> [low, high], 95% bootstrap over samples, for some of the metrics.
+    per_sample:       name -> the score of each sample in the order of the data, for comparisons of models on the same
+                      samples.
     """
 
     task: str
@@ -51,6 +53,7 @@ class ResultRecord:
     wall_seconds: float | None = None
     checksums: dict[str, str] = field(default_factory=dict)
     intervals: dict[str, list[float]] = field(default_factory=dict)
+    per_sample: dict[str, list[float]] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     date: str = ""
     format: int = FORMAT
@@ -95,6 +98,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "wall_seconds": (int, float, type(None)),
     "checksums": (dict,),
     "intervals": (dict,),
+    "per_sample": (dict,),
     "environment": (dict,),
     "date": (str,),
     "format": (int,),

@@ -24,7 +24,17 @@ def score_row(name: str, role: Role, records: Sequence[ResultRecord], *, note: s
                     raise ValueError(f"row {name!r}: seed {record.seed} has {metric} twice; give each record once")
                 seeds[record.seed] = value
     scores = {metric: [seeds[seed] for seed in sorted(seeds)] for metric, seeds in by_metric.items()}
-    return ScoreRow(name=name, role=role, scores=scores, note=note)
+    return ScoreRow(name=name, role=role, scores=scores, per_sample=_mean_over_seeds(records, scores), note=note)
+
+
+def _mean_over_seeds(records: Sequence[ResultRecord], scores: dict[str, list[float]]) -> dict[str, list[float]]:
+    """The mean score of each sample, for metrics whose samples are known, and the same, in every seed."""
+    means = {}
+    for metric, seeds in scores.items():
+        columns = [record.per_sample[metric] for record in records if metric in record.per_sample]
+        if len(columns) == len(seeds) and len({len(column) for column in columns}) == 1:
+            means[metric] = [sum(of_sample) / len(seeds) for of_sample in zip(*columns, strict=True)]
+    return means
 
 
 def chance_row(record: ResultRecord, *, name: str = "Chance", note: str = "a random ranking") -> ScoreRow:
@@ -42,7 +52,8 @@ def question_only_row(
     """What answering blind would score, from a VQA record."""
     prefix = "question_only/"
     scores = {key.removeprefix(prefix): [v] for key, v in record.metrics.items() if key.startswith(prefix)}
-    return ScoreRow(name=name, role="question_only", scores=scores, note=note)
+    samples = {key.removeprefix(prefix): v for key, v in record.per_sample.items() if key.startswith(prefix)}
+    return ScoreRow(name=name, role="question_only", scores=scores, per_sample=samples, note=note)
 
 
 def question_type_counts(record: ResultRecord) -> dict[str, int]:

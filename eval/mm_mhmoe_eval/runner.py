@@ -68,6 +68,7 @@ class _Scored:
     metrics: dict[str, float]
     intervals: dict[str, list[float]]
     samples: list[dict[str, Any]]
+    per_sample: dict[str, list[float]]
     official: list[dict[str, Any]] | None = None
 
 
@@ -123,6 +124,7 @@ def evaluate(
         model_dir=facts.directory,
         metrics=scored.metrics,
         intervals=scored.intervals,
+        per_sample={name: [round(value, 4) for value in values] for name, values in scored.per_sample.items()},
         samples=len(scored.samples),
         seed=seed,
         config={"model": facts.config, "batch_size": batch_size, "limit": limit},
@@ -195,12 +197,17 @@ def _retrieval(
         }
         for n in range(len(own_N))
     ]
-    intervals = {
-        f"{name}_recall@{k}": list(bootstrap_interval((rank <= k).double().tolist(), seed=0))
+    hits = {
+        f"{name}_recall@{k}": (rank <= k).double().tolist()
         for name, rank in (("image_retrieval", ranks.image_N), ("text_retrieval", ranks.text_M))
         for k in _KS
     }
-    return _Scored(metrics=scores_from_ranks(ranks, own_N, _KS), intervals=intervals, samples=samples)
+    return _Scored(
+        metrics=scores_from_ranks(ranks, own_N, _KS),
+        intervals={name: list(bootstrap_interval(values, seed=0)) for name, values in hits.items()},
+        samples=samples,
+        per_sample={name: values for name, values in hits.items() if name.endswith("@10")},
+    )
 
 
 def _vqa(
@@ -228,10 +235,12 @@ def _vqa(
     metrics = scores.metrics() | {"vqa_questions": float(scores.questions)}
     metrics |= {f"vqa_question_type_count/{name}": float(n) for name, n in scores.question_type_counts.items()}
     metrics["vqa_answerable"] = _answerable(examples, answers)
+    per_sample: dict[str, list[float]] = {}
     if "train_questions" in paths and "train_annotations" in paths:
         train = read_vqa(paths["train_questions"], paths["train_annotations"])
         blind = question_only_baseline(train, examples)
         metrics |= {f"question_only/{name}": value for name, value in blind.scores.metrics().items()}
+        per_sample["question_only/vqa"] = [blind.scores.by_question[example.question_id] for example in examples]
     samples = [
         {
             "question_id": example.question_id,
@@ -246,8 +255,14 @@ def _vqa(
         }
         for example in examples
     ]
-    intervals = {"vqa": list(bootstrap_interval(list(scores.by_question.values()), seed=0))}
-    return _Scored(metrics=metrics, intervals=intervals, samples=samples, official=official_results(predictions))
+    per_sample["vqa"] = [scores.by_question[example.question_id] for example in examples]
+    return _Scored(
+        metrics=metrics,
+        intervals={"vqa": list(bootstrap_interval(per_sample["vqa"], seed=0))},
+        samples=samples,
+        per_sample=per_sample,
+        official=official_results(predictions),
+    )
 
 
 def _answerable(examples: Sequence[Any], answers: Sequence[str]) -> float:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mm_mhmoe_eval.report import render, write_report
@@ -209,6 +210,23 @@ def test_the_standard_error_of_a_difference() -> None:
     assert seeds.error == pytest.approx(0.1)
     assert compare(two_rows([0.5], [0.3], 100), "no_pretraining", VQA) is None
     assert compare(two_rows([0.5], [0.3], 100), "dense", RECALL) is None
+
+
+def test_the_same_queries_are_compared_in_pairs() -> None:
+    """Truth: the one-sample standard error of the differences, by numpy. Unpaired it would be 0.22."""
+    ours, theirs = (
+        [1.0, 1.0, 1.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0],
+        [1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0],
+    )
+    data = two_rows([np.mean(ours)], [np.mean(theirs)], 10)
+    rows = [replace(row, per_sample={RECALL: values}) for row, values in zip(data.scores, (ours, theirs), strict=True)]
+    comparison = compare(replace(data, scores=rows), "no_pretraining", RECALL)
+    assert comparison is not None
+    difference = np.subtract(ours, theirs)
+    assert comparison.error == pytest.approx(difference.std(ddof=1) / 10**0.5)
+    other = [rows[0], replace(rows[1], per_sample={RECALL: theirs[:-1]})]  # not the same queries: not paired
+    unpaired = compare(replace(data, scores=other), "no_pretraining", RECALL)
+    assert unpaired is not None and unpaired.error == pytest.approx((0.7 * 0.3 / 10 + 0.4 * 0.6 / 10) ** 0.5)
 
 
 def test_best_of_a_column_is_marked(report: ReportData) -> None:

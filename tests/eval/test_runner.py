@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from mm_mhmoe_eval import runner
@@ -140,6 +141,7 @@ def test_retrieval(data: Path) -> None:
     assert set(record.checksums) == {"test/test"}
     low, high = record.intervals["image_retrieval_recall@1"]
     assert low < 10 / 12 < high
+    assert record.per_sample["image_retrieval_recall@10"] == [1.0] * 12
     chance = chance_row(record)
     assert chance.scores["text_retrieval_recall@1"] == pytest.approx([1 / 12])
 
@@ -149,6 +151,10 @@ def test_vqa(data: Path) -> None:
     assert evaluation.record.metrics["vqa"] == pytest.approx(0.5)
     assert evaluation.record.metrics["question_only/vqa"] == pytest.approx(0.5)
     assert evaluation.record.metrics["vqa_answerable"] == 1.0
+    for name, values in evaluation.record.per_sample.items():
+        assert len(values) == 6 and np.mean(values) == pytest.approx(evaluation.record.metrics[name])
+    assert score_row("x", "main", [evaluation.record]).per_sample == {"vqa": evaluation.record.per_sample["vqa"]}
+    assert set(question_only_row(evaluation.record).per_sample) == {"vqa"}
     assert evaluation.official == [{"question_id": i, "answer": "dog"} for i in range(6)]
     assert evaluation.samples[1]["top"] == ["dog", "cat", "yes"]
     assert question_type_counts(evaluation.record) == {"what": 6}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,8 +15,8 @@ VQA = "vqa"
 
 RULE = (
     "A difference counts as clear when it is more than twice its standard error. The error is the larger "
-    "of two: the spread of the difference over the seeds, and the sampling error of the test (its queries "
-    "taken as independent)."
+    "of two: the spread of the difference over the seeds, and the sampling error of the test, from the "
+    "differences on the same queries (taken as independent)."
 )
 
 
@@ -65,7 +66,10 @@ def compare(data: ReportData, role: Role, metric: str) -> Comparison | None:
     elif len(ours) > 1:
         errors.append((deviation(ours) or 0.0) / math.sqrt(len(ours)))
     samples = data.questions if metric.startswith(VQA) else data.captions or data.test_pairs
-    if samples:
+    paired = _paired_error(main.per_sample.get(metric, []), other.per_sample.get(metric, []))
+    if paired is not None:
+        errors.append(paired)
+    elif samples:
         # Chance is known exactly, so only the model's own score has a sampling error then.
         shares = [mean(ours)] + ([] if role == "chance" else [mean(theirs)])
         errors.append(math.sqrt(sum(max(0.0, p * (1 - p)) for p in shares) / samples))
@@ -76,6 +80,14 @@ def compare(data: ReportData, role: Role, metric: str) -> Comparison | None:
         other=mean(theirs),
         error=max(errors) if errors else None,
     )
+
+
+def _paired_error(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
+    """Standard error of the mean difference on the same samples; None where the two cannot be paired."""
+    if len(ours) != len(theirs) or len(ours) < 2:
+        return None
+    differences = [a - b for a, b in zip(ours, theirs, strict=True)]
+    return (deviation(differences) or 0.0) / math.sqrt(len(differences))
 
 
 _SUBJECTS: tuple[tuple[Role, str, dict[str, str]], ...] = (
