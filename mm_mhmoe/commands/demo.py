@@ -15,6 +15,7 @@ def demo(
     out: Path = Path("runs/demo"),
     seeds: list[int] = [0],  # noqa: B006  (jsonargparse shows it as the default; never changed)
     controls: Controls = "quick",
+    pretrain_steps: int | None = None,
     record: Path | None = None,
 ) -> None:
     """Runs the whole path on the shipped clip-art and writes out/report.html. Stopped, the same command goes on.
@@ -24,11 +25,12 @@ def demo(
         seeds: each seed trains everything but the two tokenizers anew.
         controls: quick compares with the same fine-tuning without pretraining and with an untrained model; all also
             pretrains and fine-tunes a dense encoder of the same FLOPs per token.
+        pretrain_steps: steps of masked pretraining, instead of those in configs/demo/pretrain.yaml.
         record: directory to copy the report and the score records to.
     """
     console = Console()
     rows = variants(controls)
-    steps = plan(out, seeds, rows)
+    steps = plan(out, seeds, rows, pretrain_steps)
     started = time.monotonic()
     for number, (title, done, work) in enumerate(steps, start=1):
         console.rule(f"[bold]{number}/{len(steps)}[/]  {title}", align="left")

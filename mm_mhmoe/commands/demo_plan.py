@@ -71,7 +71,7 @@ def variants(controls: Controls) -> list[Variant]:
     return [MAIN, NO_PRETRAINING, *([DENSE] if controls == "all" else []), UNTRAINED]
 
 
-def plan(out: Path, seeds: list[int], rows: list[Variant]) -> list[Step]:
+def plan(out: Path, seeds: list[int], rows: list[Variant], pretrain_steps: int | None = None) -> list[Step]:
     """Every step as (title, the file that marks it as done, what to do)."""
     tokenizer, codes = out / "tokenizer", out / "visual_tokenizer"
     steps = [
@@ -84,17 +84,20 @@ def plan(out: Path, seeds: list[int], rows: list[Variant]) -> list[Step]:
     ]
     for seed in seeds:
         for row in rows:
-            steps += _row_steps(out, seed, row, tokenizer, codes)
+            steps += _row_steps(out, seed, row, tokenizer, codes, pretrain_steps)
     return steps
 
 
-def _row_steps(out: Path, seed: int, row: Variant, tokenizer: Path, codes: Path) -> list[Step]:
+def _row_steps(
+    out: Path, seed: int, row: Variant, tokenizer: Path, codes: Path, pretrain_steps: int | None
+) -> list[Step]:
     place, label = row.place(out, seed), f"seed {seed}, {row.name}"
     shared: dict[str, Any] = {"tokenizer": tokenizer, "encoder.ffn": row.ffn, "run.seed": seed}
     steps = []
     if row.pretrained:
         title = f"{label}: masked pretraining"
-        steps.append(_run(title, pretrain, "pretrain", place / "pretrain", visual_tokenizer=codes, **shared))
+        length = {} if pretrain_steps is None else {"steps": pretrain_steps}
+        steps.append(_run(title, pretrain, "pretrain", place / "pretrain", visual_tokenizer=codes, **length, **shared))
     shared["init"] = place / "pretrain" if row.pretrained else "null"
     if not row.trained:
         shared["steps"] = 0
