@@ -20,7 +20,7 @@ $(READY): pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
-demo: $(READY)  ## shards to report in about twelve minutes on two CPU cores: runs/demo/report.html
+demo: $(READY)  ## shards to report in about ten minutes on two CPU cores: runs/demo/report.html
 	@$(BIN)/mm-mhmoe demo --out $(OUT) $(ARGS)
 
 results: $(READY)  ## the committed report: every control, three seeds, longer pretraining: eval/results/demo

@@ -15,7 +15,7 @@ from mm_mhmoe.process import fast_fp32_products, keep_large_buffers
 from mm_mhmoe.training.interrupted import Interrupted, is_first_process
 
 DESCRIPTION = """From image-text shards to a masked-pretrained MH-MoE encoder, fine-tuned models and scores.
-New here? `mm-mhmoe demo` runs the whole path in about twelve minutes on two CPU cores."""
+New here? `mm-mhmoe demo` runs the whole path in about ten minutes on two CPU cores."""
 
 STOPPED = "stopped. Finished parts are kept; the same command goes on from there."
 
