@@ -15,6 +15,7 @@ from mm_mhmoe.commands import upcycle
 from mm_mhmoe.commands.finetune import retrieval
 from mm_mhmoe.commands.pretrain import pretrain
 from mm_mhmoe.commands.probe import expert_counts, ffn_inputs, probe_streams
+from mm_mhmoe.commands.run_logs import read_metrics
 from mm_mhmoe.commands.tokenizer import train as train_tokenizer
 from mm_mhmoe.commands.vqkd import vqkd
 from mm_mhmoe.config import MoEConfig
@@ -48,10 +49,8 @@ def going_on(small_config, parts, init: Path, out: Path, **changes) -> dict:
 
 
 def first_loss(out: Path) -> float:
-    (log,) = out.glob("logs/csv/*/metrics.csv")
-    names, *rows = (line.split(",") for line in log.read_text().splitlines())
-    values = [dict(zip(names, row, strict=True)) for row in rows]
-    return sum(float(values[0][f"train/{name}"]) for name in ("images", "texts", "pairs_image", "pairs_text"))
+    log = read_metrics(out)
+    return sum(log[f"train/{name}"][0][1] for name in ("images", "texts", "pairs_image", "pairs_text"))
 
 
 def test_copies_are_trained_on_from_where_the_dense_model_was(trained, parts, small_config, tmp_path: Path) -> None:
