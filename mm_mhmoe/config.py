@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from mm_mhmoe.sizing import FFNSize, Parity, solve_hidden
+from mm_mhmoe.sizing import MATRICES, FFNSize, Parity, solve_hidden
 
 FFNKind = Literal["dense", "moe", "mh_moe"]
 RouterKind = Literal["top_k", "xmoe", "xmoe_released", "sigmoid_bias", "expert_choice"]
@@ -304,7 +304,7 @@ class EncoderConfig:
             top_k=self.moe.top_k,
             heads=self.moe.heads if split else 1,
             projection_layers=self.moe.projection_layers if split else 0,
-            matrices=3 if self.moe.activation == "swiglu" else 2,
+            matrices=MATRICES[self.moe.activation],
             shared_experts=self.moe.shared_experts,
         )
 

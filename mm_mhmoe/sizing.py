@@ -13,6 +13,10 @@ from typing import Any, Literal
 Parity = Literal["flops", "params", "none"]
 
 
+MATRICES = {"gelu": 2, "swiglu": 3}
+"""Matrices of an FFN or an expert by its activation."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FFNSize:
     """The size of one FFN: dense (one expert), a sparse mixture (SMoE), or MH-MoE (several heads).

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
+from mm_mhmoe import cli
 from mm_mhmoe.batch import Images, ImageTextBatch, Texts
 from mm_mhmoe.config import EncoderConfig, MoEConfig, TextConfig, VisionConfig
 
@@ -67,3 +69,23 @@ def config() -> Callable[..., EncoderConfig]:
 def stream() -> Callable[..., ImageTextBatch]:
     """make_stream(kind, rows, ...): random batches for it."""
     return make_stream
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """mm-mhmoe with these words, on a terminal of 80 columns: (exit code, stdout, stderr)."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mm-mhmoe", *map(str, words)])
+        monkeypatch.setattr(cli, "keep_large_buffers", lambda: False)
+        monkeypatch.setenv("COLUMNS", "80")
+        code: object = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return int(code or 0), out, err  # type: ignore[call-overload]
+
+    return run

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -28,25 +27,6 @@ def leaves(tree=cli.COMMANDS, path: str = "") -> dict[str, str]:
 
 
 LEAVES = leaves()
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """mm-mhmoe with these words: (exit code, stdout, stderr)."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mm-mhmoe", *map(str, words)])
-        monkeypatch.setattr(cli, "keep_large_buffers", lambda: False)
-        code: object = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return int(code or 0), out, err  # type: ignore[call-overload]
-
-    return run
 
 
 def command_of(config: Path) -> str:

@@ -16,6 +16,7 @@ from mm_mhmoe.analysis.diversity import independent_diversity, uniform_diversity
 from mm_mhmoe.analysis.figures.diversity import Course, KindDiversity
 from mm_mhmoe.analysis.load import active_share
 from mm_mhmoe.analysis.routing_stats import group_statistics, mean_statistics
+from mm_mhmoe.analysis.routing_sums import RoutingSums
 from mm_mhmoe.analysis.token_groups import KINDS, MODALITIES
 from mm_mhmoe.commands.routing_record import GROUPS, RoutingRecord
 from mm_mhmoe.commands.run_logs import read_metrics
@@ -73,9 +74,7 @@ class AnalyzedModel:
         found: dict[str, Any] = {"source": self.source, "kind": self.kind, "ffn": config.ffn}
         if not self.is_sparse:
             return found
-        layers = {
-            number: self._layer(index) for number, index in zip(self.layers, range(len(self.layers)), strict=True)
-        }
+        layers = {layer + 1: self._layer(sums) for layer, sums in self.record.sums.items()}
         every_LE = sum(self.loads().values())
         assert isinstance(every_LE, Tensor)
         return {
@@ -96,8 +95,7 @@ class AnalyzedModel:
             "loads": {modality: loads_LE.long().tolist() for modality, loads_LE in self.loads().items()},
         }
 
-    def _layer(self, index: int) -> dict[str, dict[str, float]]:
-        sums = list(self.record.sums.values())[index]
+    def _layer(self, sums: RoutingSums) -> dict[str, dict[str, float]]:
         experts_choose = self.model.config.moe.router == "expert_choice"
         found = {}
         for place, group in enumerate(GROUPS):

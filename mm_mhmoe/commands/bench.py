@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from mm_mhmoe_eval.files import write_text_atomic
 from rich.console import Console
 from rich.table import Table
 
@@ -56,9 +57,8 @@ def layer(
             records.append({"size": size, "dtype": dtype, "rows": rows})
             console.print(_table(size, dtype, rows))
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
         facts = {"torch": torch.__version__, "threads": torch.get_num_threads(), "switches": switches()}
-        out.write_text(json.dumps({**facts, "results": records}, indent=1) + "\n", encoding="utf-8")
+        write_text_atomic(out, json.dumps({**facts, "results": records}, indent=1) + "\n")
 
 
 def _measure(size: LayerSize, dtype: torch.dtype, *, samples: int, einsum: bool) -> dict[str, dict[str, Any]]:

@@ -15,7 +15,7 @@ from mm_mhmoe.analysis.workload import Workload
 from mm_mhmoe.commands.parser import configured
 from mm_mhmoe.commands.plan_tables import print_plan, print_solution
 from mm_mhmoe.config import PRESETS, Activation, EncoderConfig
-from mm_mhmoe.sizing import FFNSize, Parity, solve
+from mm_mhmoe.sizing import MATRICES, FFNSize, Parity, solve
 
 PresetName = Literal["tiny", "small", "base", "large"]
 
@@ -135,13 +135,12 @@ def parity(
     """
     if (parity == "none") != (hidden > 0):
         raise ValueError(f"hidden={hidden} with parity={parity}: give hidden with parity none, and only then")
-    matrices = {"gelu": 2, "swiglu": 3}
     reference = FFNSize(
         dim=dim,
         hidden=reference_hidden,
         experts=reference_experts,
         top_k=reference_top_k,
-        matrices=matrices[reference_activation],
+        matrices=MATRICES[reference_activation],
     )
     if reference_hidden < 1:
         raise ValueError(f"reference_hidden={reference_hidden} must be 1 or more")
@@ -152,7 +151,7 @@ def parity(
         top_k=top_k,
         heads=heads,
         projection_layers=projection_layers,
-        matrices=matrices[activation],
+        matrices=MATRICES[activation],
         shared_experts=shared_experts,
     )
     solution = solve(reference, wanted, parity=parity, hidden_multiple=hidden_multiple, expert_multiple=expert_multiple)

@@ -5,13 +5,20 @@ Legend: N rows, F hidden dim, P columns of the first product (F for GELU, 2 F fo
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 Activation = Literal["gelu", "swiglu"]
+
+
+def first_columns(kind: Activation, hidden_dim: int) -> int:
+    """P: columns of the first matrix. Raises ValueError for a kind that there is not."""
+    if kind not in get_args(Activation):
+        raise ValueError(f"activation={kind!r} is not one of {', '.join(get_args(Activation))}")
+    return 2 * hidden_dim if kind == "swiglu" else hidden_dim
 
 
 def activate(kind: Activation, p_NP: Tensor) -> Tensor:

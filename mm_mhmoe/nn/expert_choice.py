@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mm_mhmoe.nn.routing import Routing, full_precision, gate_logits
+from mm_mhmoe.nn.routing import Routing, full_precision, gate_logits, softmax_rows
 
 
 class ExpertChoiceRouter(nn.Module):
@@ -35,7 +35,7 @@ class ExpertChoiceRouter(nn.Module):
 
     def forward(self, x_Sd: Tensor, valid_S: Tensor | None = None) -> Routing:
         logits_SE = gate_logits(full_precision(x_Sd, valid_S), self.gate.weight)
-        prob_SE = logits_SE.softmax(dim=1)
+        prob_SE = softmax_rows(logits_SE)
         real = len(x_Sd) if valid_S is None else int(valid_S.sum())
         taken = min(real, math.ceil(self.average_k * real / self.num_experts))
         wanted_SE = prob_SE.detach() if valid_S is None else prob_SE.detach().masked_fill(~valid_S.unsqueeze(1), -1.0)

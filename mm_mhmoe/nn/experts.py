@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mm_mhmoe.nn.activations import Activation, activate
+from mm_mhmoe.nn.activations import Activation, activate, first_columns
 from mm_mhmoe.nn.expert_pass import PassOptions, Weights, expert_pass
 from mm_mhmoe.nn.rows import Rows
 
@@ -47,13 +47,11 @@ class Experts(nn.Module):
         recompute: bool = False,
     ) -> None:
         super().__init__()
-        if activation not in ("gelu", "swiglu"):
-            raise ValueError(f"activation={activation!r} is not one of gelu, swiglu")
         self.num_experts = num_experts
         self.activation: Activation = activation
         self.norm_eps = norm_eps
         self.recompute = recompute
-        columns = 2 * hidden_dim if activation == "swiglu" else hidden_dim
+        columns = first_columns(activation, hidden_dim)
         self.w1_EdF = nn.Parameter(torch.empty(num_experts, dim, columns))
         self.b1_EF = nn.Parameter(torch.zeros(num_experts, columns)) if bias else None
         self.w2_EFd = nn.Parameter(torch.empty(num_experts, hidden_dim, dim))

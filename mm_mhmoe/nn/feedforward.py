@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mm_mhmoe.nn.activations import Activation, activate
+from mm_mhmoe.nn.activations import Activation, activate, first_columns
 
 
 class FeedForward(nn.Module):
@@ -30,7 +30,7 @@ class FeedForward(nn.Module):
     ) -> None:
         super().__init__()
         self.activation: Activation = activation
-        self.fc1 = nn.Linear(dim, 2 * hidden_dim if activation == "swiglu" else hidden_dim, bias=bias)
+        self.fc1 = nn.Linear(dim, first_columns(activation, hidden_dim), bias=bias)
         self.norm = nn.LayerNorm(hidden_dim, eps=norm_eps) if sub_ln else nn.Identity()
         self.fc2 = nn.Linear(hidden_dim, dim, bias=bias)
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mm_mhmoe.nn.router import check_top_k
-from mm_mhmoe.nn.routing import Routing, full_precision, gate_logits, mixing_weights
+from mm_mhmoe.nn.routing import Routing, full_precision, gate_logits, mixing_weights, softmax_rows
 
 GateFunction = Literal["softmax", "sigmoid"]
 
@@ -70,7 +70,7 @@ class XMoERouter(nn.Module):
         embeddings_ER = F.normalize(self.embeddings_ER.to(low_SR.dtype), dim=1)
         if self.log_temperature is None:
             logits_SE = gate_logits(low_SR, embeddings_ER)
-            prob_SE = scores_SE = logits_SE.softmax(dim=1)
+            prob_SE = scores_SE = softmax_rows(logits_SE)
         else:
             cosine_SE = gate_logits(F.normalize(low_SR, dim=1), embeddings_ER)
             logits_SE = cosine_SE / self.log_temperature.exp()
@@ -81,4 +81,4 @@ class XMoERouter(nn.Module):
         return Routing(logits_SE, prob_SE, experts_SK, weights_SK, valid_S)
 
     def _activate(self, logits_SE: Tensor) -> Tensor:
-        return logits_SE.softmax(dim=1) if self.gate == "softmax" else logits_SE.sigmoid()
+        return softmax_rows(logits_SE) if self.gate == "softmax" else logits_SE.sigmoid()

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mm_mhmoe import cli
 from mm_mhmoe.analysis.memory import Arithmetic
 from mm_mhmoe.analysis.mesh import Mesh
 from mm_mhmoe.analysis.plan import make_plan
@@ -20,25 +18,6 @@ from mm_mhmoe.commands.plan_tables import amount
 from mm_mhmoe.commands.pretrain import pretrain
 from mm_mhmoe.commands.sources import config_path
 from mm_mhmoe.config import PRESETS, EncoderConfig, MoEConfig
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """mm-mhmoe with these words, on a terminal of 80 columns: (exit code, stdout, stderr)."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mm-mhmoe", *map(str, words)])
-        monkeypatch.setattr(cli, "keep_large_buffers", lambda: False)
-        monkeypatch.setenv("COLUMNS", "80")
-        code: object = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        return int(code or 0), out, err  # type: ignore[call-overload]
-
-    return run
 
 
 def test_json_is_the_plan_of_the_options(call, tmp_path: Path) -> None:
