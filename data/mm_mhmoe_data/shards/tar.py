@@ -1,115 +1,20 @@
-"""Writing, listing and checking tar shards of samples.
+"""Reading tar shards from the first header to the trailer.
 
 A sample is a group of members `KEY.ext` that follow one another. The reader is our own because the usual one
-ends silently on a shard that was cut or joined: here everything from the first header to the trailer is
-checked.
+ends silently on a shard that was cut or joined.
 """
 
 from __future__ import annotations
 
-import os
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from glob import glob
+from collections.abc import Iterator
 from pathlib import Path
 
-import webdataset
-from braceexpand import braceexpand
+from mm_mhmoe_data.shards.errors import ShardError
+from mm_mhmoe_data.shards.writer import Sample
 
 BLOCK = 512
 MAX_MEMBER_BYTES = 64 * 1024 * 1024
-_REMEDY = "Copy or write the shard again, or take it out of the shard list."
-
-
-class ShardError(ValueError):
-    """A shard cannot be trusted; the message names the shard, what is wrong and what to do."""
-
-    def __init__(self, path: Path | str, problem: str | None = None) -> None:
-        # A data worker's error is made again in the training process from its message alone.
-        super().__init__(str(path) if problem is None else f"shard {path}: {problem}. {_REMEDY}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """One sample: its key and the raw bytes of every member by extension ("jpg", "txt", "json")."""
-
-    key: str
-    parts: Mapping[str, bytes] = field(default_factory=dict)
-
-
-def expand_shards(spec: str | Path) -> list[Path]:
-    """The shards that `spec` names: a .tar, a directory, a glob, or a brace range; several joined by "::".
-
-    Raises `ValueError` when a part names nothing, saying what was looked for.
-    """
-    found: list[Path] = []
-    for part in str(spec).split("::"):
-        if not part:
-            raise ValueError(f"shards={str(spec)!r} has an empty part. Remove the extra '::'.")
-        for name in braceexpand(part, escape=False) if "{" in part else [part]:
-            found.extend(_expand_one(name, part))
-    return found
-
-
-def _expand_one(name: str, spec: str) -> list[Path]:
-    path = Path(name).expanduser()
-    if path.is_dir():
-        shards = sorted(path.glob("*.tar"))
-        looked_for = f"*.tar in the directory {path}"
-    elif any(sign in name for sign in "*?["):
-        shards = sorted(Path(match) for match in glob(str(path)) if match.endswith(".tar"))
-        looked_for = f"files matching {name}"
-    else:
-        shards = [path] if path.is_file() else []
-        looked_for = f"the file {name}"
-    if not shards:
-        raise ValueError(
-            f"shards={spec!r} names no shard: looked for {looked_for}. "
-            "Give a .tar, a directory of .tar files, a glob, or a range like 'train/{00000..00003}.tar'."
-        )
-    return shards
-
-
-def write_shards(
-    samples: Iterable[Sample], out_dir: Path, first_shard: int, samples_per_shard: int
-) -> list[tuple[Path, int]]:
-    """Write samples to `out_dir`/NNNNN.tar, numbered from `first_shard`; returns (path, samples) per shard.
-
-    Equal samples give equal bytes: owner, mode and time of every member are fixed. Each shard appears under
-    its final name only when it is complete.
-    """
-    if samples_per_shard < 1:
-        raise ValueError(f"samples_per_shard={samples_per_shard} must be at least 1.")
-    out_dir.mkdir(parents=True, exist_ok=True)
-    written: list[tuple[Path, int]] = []
-    batch: list[Sample] = []
-    for sample in samples:
-        for extension, data in sample.parts.items():
-            if not isinstance(data, bytes):
-                raise ValueError(f"sample {sample.key!r}: {extension}={data!r} must be bytes. Encode it first.")
-        batch.append(sample)
-        if len(batch) == samples_per_shard:
-            written.append(_write_one(batch, out_dir / f"{first_shard + len(written):05d}.tar"))
-            batch = []
-    if batch:
-        written.append(_write_one(batch, out_dir / f"{first_shard + len(written):05d}.tar"))
-    return written
-
-
-def _write_one(samples: list[Sample], path: Path) -> tuple[Path, int]:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            writer = webdataset.TarWriter(file, user="user", group="group", mode=0o644, mtime=0, encoder=False)
-            for sample in samples:
-                writer.write({"__key__": sample.key, **sample.parts})
-            writer.close()
-        os.replace(temporary, path)
-    except BaseException:  # also on Ctrl-C nothing may stay behind
-        temporary.unlink(missing_ok=True)
-        raise
-    return path, len(samples)
 
 
 def check_shard(path: Path) -> int:
