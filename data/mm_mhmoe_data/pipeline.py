@@ -97,6 +97,15 @@ class ShardDataset:
             self._decoded[index] = picture
         return picture
 
+    def sample_bytes(self, index: int) -> bytes:
+        """All members as they lie in the shard, in the order of their extensions."""
+        members = self._shards.members(index)
+        return b"".join(self._shards.read(index, *members[extension]) for extension in sorted(members))
+
+    def shard_of(self, index: int) -> str:
+        """Where the sample's shard lies."""
+        return str(self._shards.shard_of(index))
+
     def metadata(self, index: int) -> dict[str, Any]:
         """The sample's .json; empty where there is none."""
         if "json" not in self._shards.members(index):
