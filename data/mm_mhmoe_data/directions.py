@@ -7,21 +7,8 @@ from collections.abc import Collection
 from functools import lru_cache
 
 ENGLISH = frozenset(
-    [
-        "left",
-        "right",
-        "leftmost",
-        "rightmost",
-        "leftward",
-        "leftwards",
-        "rightward",
-        "rightwards",
-        "lefthand",
-        "righthand",
-        "clockwise",
-        "counterclockwise",
-        "anticlockwise",
-    ]
+    {"left", "leftmost", "leftward", "leftwards", "lefthand", "clockwise", "anticlockwise"}
+    | {"right", "rightmost", "rightward", "rightwards", "righthand", "counterclockwise"}
 )
 
 

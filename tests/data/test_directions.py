@@ -6,9 +6,7 @@ import pytest
 from mm_mhmoe_data.directions import says_direction
 
 
-@pytest.mark.parametrize(
-    "text", ["a bird on the left", "Left: a bird", "the RIGHT-hand side", "turn right.", "leftmost"]
-)
+@pytest.mark.parametrize("text", ["a bird on the left", "Left: a bird", "the RIGHT-hand side", "turn right."])
 def test_english_directions_are_found(text: str) -> None:
     assert says_direction(text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
@@ -157,7 +158,5 @@ def test_damage_is_refused_or_gives_a_picture(decoder: str, data: st.DataObject)
     cut = bytes(content[: data.draw(st.integers(0, len(content)))])
     with pytest.MonkeyPatch.context() as monkeypatch:
         use(decoder, monkeypatch)
-        try:
+        with contextlib.suppress(ValueError):
             assert decode_picture(cut).shape[0] == 3
-        except ValueError:
-            pass
