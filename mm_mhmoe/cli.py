@@ -40,7 +40,7 @@ COMMANDS: Tree = {
     "eval": "evaluate:evaluate_model",
     "analyze": "analyze:analyze",
     "export": "export:export",
-    "bench": ("Measure speed, as ratios within one process.", {"layer": "bench:layer"}),
+    "bench": ("Measure speed, as ratios within one process.", {"layer": "bench:layer", "data": "bench_data:data"}),
     "upcycle": (
         "Change a trained model's FFNs: dense to experts, more or fewer experts, experts to dense.",
         {"sparse": "upcycle:sparse", "resize": "upcycle:resized", "dense": "upcycle:dense"},
@@ -64,6 +64,7 @@ SUMMARIES = {
     "analyze": "Show where a model's routers send its tokens, in figures and numbers.",
     "export": "Turn a run's newest checkpoint into a model directory.",
     "bench layer": "Time the sparse layer against dense FFNs and other ways to compute it.",
+    "bench data": "Time reading, decoding, resizing and whole loaders against webdataset's and open_clip's.",
     "upcycle sparse": "Make experts of a trained dense model's FFNs.",
     "upcycle resize": "Give a trained sparse model more or fewer experts.",
     "upcycle dense": "Turn a sparse model's experts into one dense FFN a layer.",
