@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 from pathlib import Path
 
 from filelock import FileLock
@@ -20,6 +21,8 @@ SIZE_VARIABLE = "MM_MHMOE_SHARD_CACHE_GB"
 _DEFAULT_GB = 50.0
 _LOCKS = 64
 _CHUNK = 1 << 20
+_STOPPED_SECONDS = 3600.0
+"""A part to which nothing was added for so long belongs to a process that was stopped."""
 
 
 def cache_root() -> Path:
@@ -29,7 +32,7 @@ def cache_root() -> Path:
 
 
 def most_bytes() -> int:
-    """How large the folder may become: MM_MHMOE_SHARD_CACHE_GB in 10^9 bytes. Raises `ValueError` if it is no number."""
+    """How large the folder may become: MM_MHMOE_SHARD_CACHE_GB, in 10^9 bytes. Raises `ValueError`."""
     text = os.environ.get(SIZE_VARIABLE) or str(_DEFAULT_GB)
     try:
         gigabytes = float(text)
@@ -41,8 +44,9 @@ def most_bytes() -> int:
 
 
 def remote_key(file: RemoteFile) -> str:
-    """Tells files and their versions apart. What follows ? in an address is how to get in, and changes."""
-    parts = (file.address.partition("?")[0], str(file.size), file.version)
+    """Tells files and their versions apart. With a version, what follows ? in an address is only how to get in."""
+    address = file.address.partition("?")[0] if file.version else file.address
+    parts = (address, str(file.size), file.version)
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
 
 
@@ -78,7 +82,10 @@ def _touch(path: Path) -> bool:
 
 
 def _make_room(folder: Path, file: RemoteFile) -> None:
-    """Deletes what was not used longest until the file fits, also what stopped processes left."""
+    """Deletes what was not used longest until the file fits, also what stopped processes left.
+
+    What other processes fetch at this moment stays and may make the folder larger than its bound by that much.
+    """
     most = most_bytes()
     if file.size > most:
         raise RemoteError(
@@ -91,17 +98,19 @@ def _make_room(folder: Path, file: RemoteFile) -> None:
             stat = path.stat()
         except FileNotFoundError:  # another process makes room too
             continue
-        held.append((stat.st_mtime_ns, stat.st_size, path))
+        held.append((stat.st_mtime, stat.st_size, path))
     total = sum(size for _, size, _ in held)
-    for _, size, path in sorted(held):
+    for used, size, path in sorted(held):
         if total + file.size <= most:
             break
+        if path.suffix == ".part" and time.time() - used < _STOPPED_SECONDS:
+            continue
         path.unlink(missing_ok=True)
         total -= size
     if (free := shutil.disk_usage(folder).free) < file.size:
         raise RemoteError(
-            f"{file.address} has {file.size:,} bytes, but {folder} has only {free:,} left. Free some, set MM_MHMOE_CACHE "
-            f"to another disk, or lower {SIZE_VARIABLE}"
+            f"{file.address} has {file.size:,} bytes, but {folder} has only {free:,} left. Free some, set "
+            f"MM_MHMOE_CACHE to another disk, or lower {SIZE_VARIABLE}"
         )
 
 
@@ -111,7 +120,9 @@ def _fetch(file: RemoteFile, path: Path, sha256: str | None) -> None:
         download(file, temporary)
         if sha256 is not None and sha256 != (came := _sha256(temporary)):
             raise ShardError(
-                file.address, f"its sha256 is {came}, but {sha256} in its index: it was changed after it was indexed"
+                file.address,
+                f"its sha256 is {came}, but {sha256} in its index: it was changed after it was indexed (if it is "
+                "right, index it again)",
             )
         os.replace(temporary, path)
     finally:

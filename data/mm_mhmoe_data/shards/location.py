@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+from mm_mhmoe_data.shards.cache import fetch
 from mm_mhmoe_data.shards.errors import ShardError
-from mm_mhmoe_data.shards.remote import RemoteFile, describe, is_remote
+from mm_mhmoe_data.shards.remote import RemoteError, RemoteFile, describe, is_remote
+
+_TRIES = 5
+
+_T = TypeVar("_T")
 
 
 class Stated(NamedTuple):
@@ -53,7 +59,7 @@ class Shard:
     def local(self, sha256: str | None = None) -> Path:
         """The file on this machine; a remote one is fetched into the bounded folder for shards.
 
-        It may be put out of that folder by the next one: open it at once.
+        It may be put out of that folder by the next one: open it at once, or take `use`.
 
         Args:
             sha256: what a remote file must have when it is fetched.
@@ -67,9 +73,21 @@ class Shard:
         remote = self.found().remote
         if remote is None:
             return Path(self.location)
-        from mm_mhmoe_data.shards.cache import fetch
-
         return fetch(remote, sha256)
+
+    def use(self, do: Callable[[Path], _T], sha256: str | None = None) -> _T:
+        """`do(file on this machine)`; errors of a remote shard name its address. Raises as `local` and `do` do."""
+        if not self.is_remote:
+            return do(self.local())
+        for _ in range(_TRIES):
+            path = self.local(sha256)
+            try:
+                return do(path)
+            except FileNotFoundError:  # put out of the folder for shards before it was opened
+                continue
+            except ShardError as error:
+                raise ShardError(str(error).replace(str(path), self.location)) from error
+        raise RemoteError(f"{self.location} was put out of the folder for shards {_TRIES} times; let it be larger")
 
     def __str__(self) -> str:
         return self.location
