@@ -35,27 +35,28 @@ def index(shards: str, index_dir: Path | None = None, workers: int = 0) -> None:
 
     Args:
         shards: a directory, glob or brace range of .tar files, or demo:train.
-        index_dir: a folder for the indexes; default: beside the shards, as NNNNN.tar.index.
+        index_dir: a folder for the indexes; default: beside the shards, as NNNNN.tar.index; those of remote
+            shards in the user's folder.
         workers: shards that are read at the same time; 0: one for each processor.
     """
-    from mm_mhmoe_data.shards import expand_shards
+    from mm_mhmoe_data.shards import Shard, expand_shards
     from mm_mhmoe_data.shards.index_file import read_header
     from mm_mhmoe_data.shards.index_store import index_shards
 
-    paths = [shard.local() for shard in expand_shards(data_path(shards))]
+    found = expand_shards(data_path(shards))
     columns = (TextColumn("shards"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("shards", total=len(paths))
-        read: list[Path] = []
+        task = progress.add_task("shards", total=len(found))
+        read: list[Shard] = []
 
-        def done(shard: Path) -> None:
+        def done(shard: Shard) -> None:
             read.append(shard)
             progress.advance(task)
 
-        indexes = index_shards(paths, index_dir, workers=workers or None, done=done)
+        indexes = index_shards(found, index_dir, workers=workers or None, done=done)
     samples = sum(read_header(path)["samples"] for path in indexes)
     Console().print(
-        f"data index: {samples:,} samples in {len(paths):,} shards; {len(read):,} were read, the others had an index",
+        f"data index: {samples:,} samples in {len(found):,} shards; {len(read):,} were read, the others had an index",
         highlight=False,
     )
 
