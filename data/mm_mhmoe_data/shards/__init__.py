@@ -3,6 +3,15 @@
 from mm_mhmoe_data.shards.errors import ShardError
 from mm_mhmoe_data.shards.spec import expand_shards
 from mm_mhmoe_data.shards.tar import check_shard, iter_samples, split_name
-from mm_mhmoe_data.shards.writer import Sample, write_shards
+from mm_mhmoe_data.shards.writer import Sample, write_shard, write_shards
 
-__all__ = ["Sample", "ShardError", "check_shard", "expand_shards", "iter_samples", "split_name", "write_shards"]
+__all__ = [
+    "Sample",
+    "ShardError",
+    "check_shard",
+    "expand_shards",
+    "iter_samples",
+    "split_name",
+    "write_shard",
+    "write_shards",
+]
