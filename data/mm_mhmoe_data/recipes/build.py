@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait
-from multiprocessing.synchronize import Event
+from concurrent.futures import as_completed
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 from .bar import Bar
 from .finish import write_rest
+from .parallel import worker_count, worker_pool
 from .plan import Dropped, Plan, ShardJob, sample_key, shard_jobs
 from .shard_work import make_shard
 from .state import BuildState, Finished
@@ -38,8 +32,7 @@ def run_plan(
     beginning and end are as they were written. Bytes depend neither on `workers` nor on interruptions.
     Raises `ValueError` when `out` belongs to something else, and for whatever is wrong with the source.
     """
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers={workers} must be at least 1.")
+    count = worker_count(workers)
     if not plan.jobs:
         raise ValueError(f"The source of recipe {plan.recipe} holds no samples. Check the folder and the options.")
     out = Path(out)
@@ -54,7 +47,7 @@ def run_plan(
         todo = [job for job in plan.jobs if job.path not in state.finished]
         kept = len(plan.jobs) - len(todo)
         with Bar(len(plan.jobs), progress, unit="shards", done=kept) as advance:
-            for shard in _make_all(todo, out, min(workers or os.cpu_count() or 1, len(todo))):
+            for shard in _make_all(todo, out, min(count, len(todo))):
                 state.add(shard)
                 advance(1, shard.samples)
         order = [job.path for job in plan.jobs]
@@ -68,40 +61,6 @@ def _make_all(jobs: Sequence[ShardJob], out: Path, workers: int) -> Iterator[Fin
     if workers <= 1:
         yield from (make_shard(job, out) for job in jobs)
         return
-    context = multiprocessing.get_context("spawn")  # the caller may already run threads
-    stop = context.Event()
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(stop,))
-    try:
-        for future in as_completed([pool.submit(_work, job, out) for job in jobs]):
+    with worker_pool(workers) as pool:
+        for future in as_completed([pool.submit(make_shard, job, out) for job in jobs]):
             yield future.result()
-    except BrokenProcessPool as error:
-        raise ValueError(
-            "A worker process was killed, perhaps because memory ran out. Finished shards are kept: give the same "
-            "command again with a smaller workers."
-        ) from error
-    finally:
-        stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-_stop: Event | None = None
-
-
-def _start_worker(stop: Event) -> None:
-    global _stop
-    _stop = stop
-    # Ctrl-C reaches every process of the terminal; the parent then sets `stop`, and workers tidy up
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A worker of a killed build would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
-
-
-def _work(job: ShardJob, out: Path) -> Finished:
-    return make_shard(job, out, _stop)

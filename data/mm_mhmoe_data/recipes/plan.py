@@ -89,6 +89,12 @@ def shard_jobs(
     return jobs
 
 
+def check_limit(limit: int | None) -> None:
+    """Raises `ValueError` for a limit that leaves nothing."""
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit={limit} must be at least 1; leave it out to take everything.")
+
+
 def sample_key(shard: int, index: int) -> str:
     """img2dataset's key: five digits of the shard, four of the place in it."""
     return f"{shard:05d}{index:04d}"

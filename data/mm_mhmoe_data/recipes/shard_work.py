@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from ..shards import Sample, split_name, write_shard
 from .files import edges, sha256
+from .parallel import Stopped, raise_if_stopped
 from .plan import Dropped, ShardJob
 from .state import Finished
 
 
-class Stopped(Exception):
-    """The build is ending, because of an error elsewhere or an interruption."""
-
-
-def make_shard(job: ShardJob, out: Path, stop: Event | None = None) -> Finished:
+def make_shard(job: ShardJob, out: Path) -> Finished:
     """Write the shard of `job` below `out`. It appears when it is complete, or not at all if it has no samples.
 
     Raises `ValueError`, naming the shard and where in it, whatever goes wrong in the source; `Stopped` when
-    `stop` is set meanwhile.
+    the build ends meanwhile.
     """
     path, dropped = out / job.path, list[Dropped]()
     place = _Place()
     try:
-        samples = write_shard(_checked(job.make(), dropped, place, stop), path)
+        samples = write_shard(_checked(job.make(), dropped, place), path)
     except Stopped:
         raise
     except OSError as error:
@@ -59,13 +55,10 @@ class _Place:
         return f"after sample {self.last}" if self.last else "at its first sample"
 
 
-def _checked(
-    samples: Iterable[Sample | Dropped], dropped: list[Dropped], place: _Place, stop: Event | None
-) -> Iterator[Sample]:
+def _checked(samples: Iterable[Sample | Dropped], dropped: list[Dropped], place: _Place) -> Iterator[Sample]:
     seen: set[str] = set()
     for sample in samples:
-        if stop is not None and stop.is_set():
-            raise Stopped
+        raise_if_stopped()
         if isinstance(sample, Dropped):
             dropped.append(sample)
             continue
