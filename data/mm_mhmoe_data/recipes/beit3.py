@@ -18,7 +18,7 @@ from .plan import Dropped, Plan, ShardJob
 from .research_files import json_bytes, one_line
 from .research_jobs import clip_benchmark_files, record_jobs, text_file
 from .research_options import BuildOptions, PictureOptions
-from .research_pictures import load_picture
+from .research_pictures import load_picture, picture_sizes
 
 ANSWERS = "answer2label.txt"
 _LAYOUTS = {
@@ -152,7 +152,7 @@ def make_sample(root: Path, options: PictureOptions, picture: IndexedPicture) ->
         if isinstance(loaded, Dropped):
             return loaded
         parts[f"{prefix}{loaded.extension}"] = loaded.content
-        sizes[path] = loaded.facts
+        sizes[path] = picture_sizes(loaded)
     parts["txt"] = "\n".join(map(one_line, picture.captions)).encode()
     if picture.label is not None:
         parts["cls"] = str(picture.label).encode()

@@ -16,7 +16,7 @@ from .plan import Dropped, Plan
 from .research_files import json_bytes, require_file, require_folder
 from .research_jobs import clip_benchmark_files, record_jobs, text_file
 from .research_options import BuildOptions, PictureOptions
-from .research_pictures import load_picture
+from .research_pictures import load_picture, picture_sizes
 
 EXPECTED = {"train": 1_281_167, "val": 50_000}  # Russakovsky et al. 2015
 _SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
@@ -158,7 +158,7 @@ def make_sample(root: Path, options: PictureOptions, picture: LabelledPicture) -
         "caption": picture.name,
         "filename": picture.path,
         "split": picture.split,
-        **loaded.facts,
+        **picture_sizes(loaded),
     }
     return Sample(
         key=picture.key,

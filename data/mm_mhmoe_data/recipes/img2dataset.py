@@ -14,7 +14,7 @@ from .files import listing
 from .plan import Dropped, Plan, ShardJob, sample_key
 from .research_files import expect_format, json_bytes, read_json, require_folder
 from .research_options import PictureOptions
-from .research_pictures import check_picture
+from .research_pictures import check_picture, picture_sizes
 
 SPLIT = "train"
 _EXTENSIONS = ("jpg", "jpeg", "png", "webp")
@@ -143,9 +143,9 @@ def make_sample(source: Sample, shard: str, key: str, options: PictureOptions, p
     objection = pairs.objection(caption, loaded.original_width, loaded.original_height)
     if objection is not None:
         return Dropped(reason=objection, what=what)
-    # What img2dataset knows of the first size stays: that of its own picture is not the original's.
-    sizes = {**loaded.facts, **{name: facts[name] for name in ("original_width", "original_height") if name in facts}}
-    facts = facts | sizes | {"key": key, "source_key": source.key}
+    # The shard's picture may have been made smaller when it was downloaded: the size before that is in its .json.
+    first = {name: facts[name] for name in ("original_width", "original_height") if name in facts}
+    facts = {**facts, **picture_sizes(loaded), **first, "key": key, "source_key": source.key}
     return Sample(key=key, parts={loaded.extension: loaded.content, "txt": caption.encode(), "json": json_bytes(facts)})
 
 

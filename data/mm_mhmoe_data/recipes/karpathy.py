@@ -14,7 +14,7 @@ from .plan import Dropped, Plan
 from .research_files import expect_format, json_bytes, one_line, read_json
 from .research_jobs import clip_benchmark_files, record_jobs
 from .research_options import BuildOptions, PictureOptions
-from .research_pictures import load_picture
+from .research_pictures import load_picture, picture_sizes
 
 SPLITS = ("train", "val", "test")
 
@@ -108,7 +108,7 @@ def make_sample(root: Path, options: PictureOptions, picture: KarpathyPicture) -
         "split": picture.split,
         "captions": picture.captions,
         "sentids": picture.sentids,
-        **loaded.facts,
+        **picture_sizes(loaded),
     }
     return Sample(
         key=picture.key,

@@ -14,7 +14,7 @@ from .plan import Dropped, Plan
 from .research_files import expect_format, json_bytes, one_line, read_json_lines
 from .research_jobs import record_jobs
 from .research_options import BuildOptions, PictureOptions
-from .research_pictures import load_picture
+from .research_pictures import load_picture, picture_sizes
 
 EXPECTED = {"train": 86_373, "dev": 6_982, "test1": 6_967}  # Suhr et al. 2019; test1 is the public test set, test-P
 SPLITS = tuple(EXPECTED)
@@ -104,7 +104,7 @@ def make_sample(root: Path, options: PictureOptions, statement: Statement) -> Sa
         if isinstance(loaded, Dropped):
             return Dropped(reason=loaded.reason, what=f"{loaded.what}, of {statement.identifier}")
         pictures[f"{side}.{loaded.extension}"] = loaded.content
-        sizes[side] = loaded.facts
+        sizes[side] = picture_sizes(loaded)
     facts = {
         "key": statement.key,
         "identifier": statement.identifier,

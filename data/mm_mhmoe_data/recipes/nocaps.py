@@ -15,7 +15,7 @@ from .plan import Dropped, Plan
 from .research_files import expect_format, json_bytes, one_line, read_json
 from .research_jobs import clip_benchmark_files, record_jobs
 from .research_options import BuildOptions, PictureOptions
-from .research_pictures import load_picture
+from .research_pictures import load_picture, picture_sizes
 
 EXPECTED = {"val": 4_500, "test": 10_600}  # Agrawal et al. 2019
 VAL, TEST = "nocaps_val_4500_captions.json", "nocaps_test_image_info.json"
@@ -100,7 +100,7 @@ def make_sample(root: Path, options: PictureOptions, picture: NocapsPicture) -> 
         "filename": picture.path,
         "split": picture.split,
         "captions": picture.captions,
-        **loaded.facts,
+        **picture_sizes(loaded),
     }
     return Sample(
         key=picture.key,

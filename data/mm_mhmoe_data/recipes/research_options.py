@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-_MIN_IMAGE_SIZE = 16
+from .images import check_image_options
+from .plan import check_limit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,21 +14,16 @@ class PictureOptions:
     """How pictures are kept.
 
     Args:
-        image_size: the shorter side in pixels that larger pictures are brought down to, as JPEGs; 0 keeps every
+        image_size: the shorter side in pixels that larger pictures are brought down to, as WebP; 0 keeps every
             picture's own bytes.
-        quality: of those JPEGs, 1 to 100.
+        quality: of those WebPs, 1 to 100.
     """
 
     image_size: int = 0
-    quality: int = 90
+    quality: int = 80
 
     def __post_init__(self) -> None:
-        if self.image_size and self.image_size < _MIN_IMAGE_SIZE:
-            raise ValueError(
-                f"image_size={self.image_size} must be 0 (pictures keep their bytes) or at least {_MIN_IMAGE_SIZE}"
-            )
-        if not 1 <= self.quality <= 100:
-            raise ValueError(f"quality={self.quality} must be between 1 and 100")
+        check_image_options(self.image_size, self.quality)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +42,7 @@ class BuildOptions:
     def __post_init__(self) -> None:
         if self.samples_per_shard < 1:
             raise ValueError(f"samples_per_shard={self.samples_per_shard} must be at least 1")
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit={self.limit} must be at least 1, or not given")
+        check_limit(self.limit)
 
     def arguments(self, **more: Any) -> dict[str, Any]:
         """The arguments of a plan: these and a recipe's own."""

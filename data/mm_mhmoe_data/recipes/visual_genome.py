@@ -15,7 +15,7 @@ from .plan import Dropped, Plan
 from .research_files import expect_format, json_bytes, one_line, read_json, require_folder
 from .research_jobs import record_jobs
 from .research_options import BuildOptions, PictureOptions
-from .research_pictures import load_picture
+from .research_pictures import load_picture, picture_sizes
 
 EXPECTED = {"train": 108_077}  # pictures of version 1.2 and later
 FOLDERS = ("VG_100K", "VG_100K_2")
@@ -156,7 +156,7 @@ def make_sample(root: Path, options: PictureOptions, picture: GenomePicture) -> 
         "captions": [region.phrase for region in picture.regions],
         "region_ids": [region.region_id for region in picture.regions],
         "boxes": [region.box for region in picture.regions],
-        **loaded.facts,
+        **picture_sizes(loaded),
     }
     text = "\n".join(region.phrase for region in picture.regions)
     return Sample(

@@ -16,7 +16,7 @@ from .plan import Dropped, Plan
 from .research_files import json_bytes, require_folder
 from .research_jobs import record_jobs, text_file
 from .research_options import BuildOptions, PictureOptions
-from .research_pictures import load_picture
+from .research_pictures import load_picture, picture_sizes
 from .vqav2_files import question_files
 from .vqav2_source import ANNOTATIONS, FOLDERS, QUESTIONS, Rows, answerable, file_name, present_images, read_rows
 
@@ -156,6 +156,6 @@ def make_sample(root: Path, options: PictureOptions, picture: AskedPicture) -> S
         "image_id": picture.image_id,
         "filename": picture.path,
         "question_ids": picture.question_ids,
-        **loaded.facts,
+        **picture_sizes(loaded),
     }
     return Sample(key=picture.key, parts={loaded.extension: loaded.content, "txt": b"", "json": json_bytes(facts)})
