@@ -144,7 +144,7 @@ def make_sample(source: Sample, shard: str, key: str, options: PictureOptions, p
     if objection is not None:
         return Dropped(reason=objection, what=what)
     # The shard's picture may have been made smaller when it was downloaded: the size before that is in its .json.
-    first = {name: facts[name] for name in ("original_width", "original_height") if name in facts}
+    first: dict[str, Any] = {name: facts[name] for name in ("original_width", "original_height") if name in facts}
     facts = {**facts, **picture_sizes(loaded), **first, "key": key, "source_key": source.key}
     return Sample(key=key, parts={loaded.extension: loaded.content, "txt": caption.encode(), "json": json_bytes(facts)})
 
