@@ -13,7 +13,7 @@ from ..shards import Sample
 from .files import listing, sha256
 from .imagenet_classes import imagenet_classes, zero_shot_templates
 from .plan import Dropped, Plan
-from .research_files import json_bytes, require_file, require_folder
+from .research_files import expect_format, json_bytes, require_file, require_folder
 from .research_jobs import clip_benchmark_files, record_jobs, text_file
 from .research_options import BuildOptions, PictureOptions
 from .research_pictures import load_picture, picture_sizes
@@ -101,7 +101,8 @@ def _flat(folder: Path, labels: Path) -> dict[str, str]:
     names = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
     lines = require_file(labels).read_text(encoding="utf-8", errors="replace").splitlines()
     if lines and lines[0].startswith("ImageId,"):
-        by_stem = {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(lines)}
+        with expect_format(labels, "a file of classes like LOC_val_solution.csv"):
+            by_stem = {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(lines)}
         unknown = [name for name in names if name.partition(".")[0] not in by_stem]
         if unknown:
             raise ValueError(
