@@ -28,8 +28,8 @@ FILES: dict[str, dict[str, str]] = {
 }
 _TEXTLESS = ("coco_captioning", "nocaps", "imagenet")  # where a line may be without a text
 
-Segment = list[int] | list[str] | str
-"""A text as token ids (what BEiT-3's own functions write), as pieces, or as it is."""
+Segment = list[int] | str
+"""A text as token ids, which BEiT-3's functions write, or as it is, which its loader takes as well."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +76,13 @@ def _row(row: dict[str, Any], task: str) -> IndexRow:
         segment=fields.pop("text_segment", None) if task in _TEXTLESS else fields.pop("text_segment"),
         fields=fields,
     )
-    for name in {"vqav2": ("qid",), "nlvr2": ("label", "identifier"), "imagenet": ("label",)}.get(task, ("image_id",)):
+    for name in {"vqav2": ("qid", "labels", "scores"), "nlvr2": ("label", "identifier"), "imagenet": ("label",)}.get(
+        task, ("image_id",)
+    ):
         fields[name]
     if result.segment is None:
         if task not in _TEXTLESS:
             raise ValueError("text_segment is null")
-    elif not isinstance(result.segment, str) and {type(piece) for piece in result.segment} not in ({int}, {str}):
-        raise TypeError("text_segment holds neither token ids nor pieces")
+    elif not isinstance(result.segment, str) and {type(piece) for piece in result.segment} != {int}:
+        raise TypeError("text_segment holds no token ids")
     return result

@@ -56,14 +56,11 @@ class SegmentText:
             raise ValueError(
                 "text_segment holds token ids. Give the SentencePiece model that made them as --tokenizer beit3.spm."
             )
-        if segment and isinstance(segment[0], str):
-            return self._pieces.decode(segment)
-        ids = [int(number) for number in segment]
         last = self._pieces.get_piece_size() - 1 + _SHIFT
-        for number in ids:
+        for number in segment:
             if number != UNKNOWN and not UNKNOWN < number <= last:
                 raise ValueError(
                     f"text_segment holds the id {number}, but {self.path} has pieces from {UNKNOWN} to {last}. "
                     "Give the model that made the index files as --tokenizer."
                 )
-        return self._pieces.decode([0 if number == UNKNOWN else number - _SHIFT for number in ids])
+        return self._pieces.decode([0 if number == UNKNOWN else number - _SHIFT for number in segment])

@@ -41,8 +41,11 @@ def _image_id(row: IndexRow) -> int:
 
 def _annotation(row: IndexRow, question_id: int, image_id: int, answers: Sequence[str]) -> dict[str, Any]:
     """Ten answers that give each label BEiT-3's score, by BEiT-3's rule and by the official one."""
+    labels, scores = row.fields["labels"], row.fields["scores"]
+    if len(labels) != len(scores):
+        raise ValueError(f"question {question_id} has not as many labels as scores.")
     given: list[str] = []
-    for label, score in zip(row.fields["labels"], row.fields["scores"], strict=True):
+    for label, score in zip(labels, scores, strict=True):
         if not 0 <= label < len(answers):
             raise ValueError(
                 f"question {question_id} has the label {label}, but answer2label.txt {len(answers)} answers."
