@@ -1,0 +1,131 @@
+"""Documents of plain text in several layouts, read from any stretch of a file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from .plan import Dropped
+
+Layout = Literal["txt", "jsonl", "wikiextractor", "kjv"]
+
+_BLANK_LINES = re.compile(r"\n[ \t\r]*\n")
+_VERSE = re.compile(r"(?P<chapter>\S+?\d+):(?P<verse>\d+) (?P<text>.+)")
+_MAX_LINE = 256 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """The bytes `start` to `end` of a file, whose `path` is relative to the source."""
+
+    path: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """A text with an `id` that says which split it belongs to, and what else the source says about it."""
+
+    id: str
+    paragraphs: Sequence[str]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def find_pieces(root: Path, layout: Layout, piece_bytes: int) -> list[Piece]:
+    """The source's files in pieces of at most `piece_bytes`; files of layout txt are whole documents, never cut.
+
+    Raises `ValueError` when there are none.
+    """
+    files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if _fits(path, layout))
+    if not files:
+        raise ValueError(f"root={str(root)!r} holds no files of layout {layout}. {_LOOKED_FOR[layout]}")
+    pieces = []
+    for path in files:
+        name = path.name if path == root else path.relative_to(root).as_posix()
+        size = path.stat().st_size
+        step = max(size, 1) if layout == "txt" else piece_bytes
+        pieces.extend(Piece(path=name, start=at, end=min(at + step, size)) for at in range(0, size, step))
+    return pieces
+
+
+_LOOKED_FOR = {
+    "txt": "Looked for *.txt, one document a file.",
+    "jsonl": "Looked for *.jsonl, *.json and *.ndjson, one JSON object a line.",
+    "wikiextractor": "Looked for wiki_NN files, as 'wikiextractor --json' writes them.",
+    "kjv": "Give the file that the program of Debian's package bible-kjv writes: bible -f 'gen1:1-rev22:21' > kjv.txt",
+}
+
+
+def _fits(path: Path, layout: Layout) -> bool:
+    if path.name.startswith(".") or not path.is_file():
+        return False
+    if layout == "jsonl":
+        return path.suffix in (".jsonl", ".json", ".ndjson")
+    return path.name.startswith("wiki_") if layout == "wikiextractor" else path.suffix == ".txt"
+
+
+def read_piece(
+    root: Path, piece: Piece, layout: Layout, *, text_field: str = "text", id_field: str = "id"
+) -> Iterator[Document | Dropped]:
+    """The documents that begin in a piece, in their order. Lines are whole wherever a piece was cut."""
+    path = root if root.is_file() else root / piece.path
+    if layout == "txt":
+        yield _plain(path, piece.path)
+        return
+    with path.open("rb") as file:
+        if piece.start:
+            file.seek(piece.start - 1)
+            file.readline()  # the end of a line that began in the piece before
+        while (at := file.tell()) < piece.end:
+            line = file.readline(_MAX_LINE)
+            where = f"{piece.path}, byte {at}"
+            if not line.strip():
+                continue
+            try:
+                text = line.decode("utf-8")
+            except UnicodeDecodeError:
+                yield Dropped(reason="not UTF-8", what=where)
+                continue
+            yield _verse(text, where) if layout == "kjv" else _record(text, where, layout, text_field, id_field)
+
+
+def _plain(path: Path, name: str) -> Document | Dropped:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return Dropped(reason="not UTF-8", what=name)
+    paragraphs = [" ".join(part.split()) for part in _BLANK_LINES.split(text)]
+    return _document(name, [part for part in paragraphs if part], {}, name)
+
+
+def _record(line: str, where: str, layout: Layout, text_field: str, id_field: str) -> Document | Dropped:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return Dropped(reason="line is not JSON", what=where)
+    if not isinstance(record, dict) or not isinstance(record.get(text_field), str):
+        return Dropped(reason=f"no text in the field {text_field!r}", what=where)
+    paragraphs = [part.strip() for part in record[text_field].split("\n")]
+    facts = {name: record[name] for name in ("url", "title") if isinstance(record.get(name), str)}
+    if layout == "wikiextractor" and paragraphs and paragraphs[0] == facts.get("title"):
+        paragraphs = paragraphs[1:]  # the extractor repeats the title as the first line
+    return _document(str(record.get(id_field, where)), [part for part in paragraphs if part], facts, where)
+
+
+def _verse(line: str, where: str) -> Document | Dropped:
+    found = _VERSE.fullmatch(line.strip())
+    if not found:
+        return Dropped(reason="not a verse such as 'Ge1:1 In the beginning'", what=where)
+    # the id is the chapter, so that whole chapters are held out
+    return Document(id=found["chapter"], paragraphs=[found["text"]], facts={"verse": int(found["verse"])})
+
+
+def _document(name: str, paragraphs: list[str], facts: dict[str, Any], where: str) -> Document | Dropped:
+    if not paragraphs:
+        return Dropped(reason="empty text", what=where)
+    return Document(id=name, paragraphs=paragraphs, facts=facts)
