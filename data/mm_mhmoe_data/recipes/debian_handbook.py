@@ -38,12 +38,10 @@ def plan_debian_handbook(
     there = sorted(path.name for path in books.iterdir() if (path / "index.html").is_file())
     chosen = _chosen(languages, there)
     chapters = read_chapters(books / ENGLISH)
-    splits = _split_chapters(
-        [name for name in chapters if name not in _FRONT_MATTER], val_chapters, test_chapters, seed
-    )
-    lengths = {
-        page: len(read_blocks(books / ENGLISH / f"{page}.html")) for pages in chapters.values() for page in pages
-    }
+    proper = [name for name in chapters if name not in _FRONT_MATTER]
+    splits = _split_chapters(proper, val_chapters, test_chapters, seed)
+    english = {page: read_blocks(books / ENGLISH / f"{page}.html") for pages in chapters.values() for page in pages}
+    lengths = {page: len(blocks) for page, blocks in english.items()}
     jobs: list[ShardJob] = []
     for split in SPLITS:
         pages = [(name, page) for name in chapters if splits.get(name, "train") == split for page in chapters[name]]
@@ -143,4 +141,4 @@ def _samples(books: Path, language: str, pages: Sequence[Page], shard: int) -> I
 def _unusable(block: Block, english: Block | None) -> str:
     if not any(sign.isalpha() for sign in block.text):
         return "no words beside a listing, list or link"
-    return "not translated" if english and block.text == english.text else ""
+    return "not translated" if english and block.bare == english.bare else ""

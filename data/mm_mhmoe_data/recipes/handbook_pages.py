@@ -12,19 +12,24 @@ from xml.etree import ElementTree
 PACKAGE = "debian-handbook"
 ENGLISH = "en-US"
 INDEX = "index.html"
-_X = "{http://www.w3.org/1999/xhtml}"
-_HEADINGS = {f"{_X}h{level}" for level in range(1, 7)}
-_LEFT_OUT = {f"{_X}{name}" for name in ("pre", "table", "ul", "ol", "dl", "img")}
+_HEADINGS = {f"h{level}" for level in range(1, 7)}
+# blocks of their own, listings, addresses of links, pictures
+_LEFT_OUT = {"div", "pre", "table", "ul", "ol", "dl", "img"}
 _NAVIGATION = {"docnav", "docnav top", "toc", "url"}
-_NUMBER = re.compile(r"^\d+(\.\d+)*\.\s+")
+_NUMBER = re.compile(r"^([A-Z]\.)?\d+(\.\d+)*\.\s+")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """One paragraph or title without markup; `text` is empty where there was only a listing, a list or a link."""
+    """One paragraph or title without markup; `text` is empty where there was only a listing, a list or a link.
+
+    `bare` is the text without references to other sections, which Publican translates even where nobody
+    translated the text.
+    """
 
     kind: Literal["para", "title"]
     text: str
+    bare: str
 
 
 def find_books(root: Path) -> Path:
@@ -33,7 +38,7 @@ def find_books(root: Path) -> Path:
         if (folder / ENGLISH / INDEX).is_file():
             return folder
     raise ValueError(
-        f"root={str(root)!r} holds no Debian handbook: looked for usr/share/doc/debian-handbook/html/{ENGLISH}/{INDEX}. "
+        f"root={str(root)!r} holds no Debian handbook: looked for usr/share/doc/{PACKAGE}/html/{ENGLISH}/{INDEX}. "
         f"Run 'apt-get download {PACKAGE}', unpack it with 'dpkg-deb -x {PACKAGE}_*.deb ROOT', and give ROOT."
     )
 
@@ -58,8 +63,7 @@ def read_chapters(book: Path) -> dict[str, list[str]]:
 def read_blocks(page: Path) -> list[Block]:
     """Paragraphs and titles of a page in their order, empty ones too: translations have the same structure, so the
     n-th block of a page is the same paragraph in every language."""
-    body = _parse(page).find(f"{_X}body")
-    return [] if body is None else list(_blocks(body))
+    return [block for element in _parse(page) if _name(element) == "body" for block in _blocks(element)]
 
 
 def _parse(page: Path) -> ElementTree.Element:
@@ -70,39 +74,42 @@ def _parse(page: Path) -> ElementTree.Element:
 
 
 def _above(page: Path) -> str | None:
-    for link in _parse(page).iter(f"{_X}link"):
-        if link.get("rel") == "up":
-            return link.get("href")
-    return None
+    ups = (e.get("href") for e in _parse(page).iter() if _name(e) == "link" and e.get("rel") == "up")
+    return next(ups, None)
+
+
+def _name(element: ElementTree.Element) -> str:
+    """The tag without its namespace: Publican empties the namespace of some elements."""
+    return element.tag.rpartition("}")[2]
 
 
 def _blocks(element: ElementTree.Element) -> Iterator[Block]:
     for child in element:
         kind = _kind(child)
         if kind:
-            yield Block(kind=kind, text=_text(child))
+            yield Block(kind=kind, text=_text(child, kind), bare=_text(child, kind, references=False))
         if child.get("class") not in _NAVIGATION and child.get("id") not in ("banner", "title"):
             yield from _blocks(child)
 
 
 def _kind(element: ElementTree.Element) -> Literal["para", "title"] | None:
-    if element.tag == f"{_X}div" and element.get("class") == "para":
+    if _name(element) == "div" and element.get("class") == "para":
         return "para"
-    if element.get("class") == "title" and (element.tag in _HEADINGS or element.tag == f"{_X}p"):
+    if element.get("class") == "title" and (_name(element) in _HEADINGS or _name(element) == "p"):
         return "title"
     return None
 
 
-def _text(element: ElementTree.Element) -> str:
-    text = " ".join("".join(_pieces(element)).split())
-    return _NUMBER.sub("", text) if _kind(element) == "title" else text
+def _text(element: ElementTree.Element, kind: str, *, references: bool = True) -> str:
+    text = " ".join("".join(_pieces(element, references)).split())
+    return _NUMBER.sub("", text) if kind == "title" else text
 
 
-def _pieces(element: ElementTree.Element) -> Iterator[str]:
+def _pieces(element: ElementTree.Element, references: bool) -> Iterator[str]:
     yield element.text or ""
     for child in element:
-        if child.tag == f"{_X}div" or child.tag in _LEFT_OUT:  # blocks of their own, listings, addresses of links
+        if _name(child) in _LEFT_OUT or (not references and child.get("class") == "xref"):
             yield " "
         else:
-            yield from _pieces(child)
+            yield from _pieces(child, references)
         yield child.tail or ""

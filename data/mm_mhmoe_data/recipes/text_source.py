@@ -44,7 +44,7 @@ def find_pieces(root: Path, layout: Layout, piece_bytes: int) -> list[Piece]:
     files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if _fits(path, layout))
     if not files:
         raise ValueError(f"root={str(root)!r} holds no files of layout {layout}. {_LOOKED_FOR[layout]}")
-    pieces = []
+    pieces: list[Piece] = []
     for path in files:
         name = path.name if path == root else path.relative_to(root).as_posix()
         size = path.stat().st_size
