@@ -10,9 +10,9 @@ from typing import Literal
 
 from ..shards import Sample
 from .files import listing
-from .hashed_split import SPLITS, check_shares, split_of
+from .hashed_split import SPLITS, Splitting
 from .plan import Dropped, Plan, ShardJob, sample_key
-from .text_source import Document, Layout, Piece, find_pieces, read_piece
+from .text_source import Document, Layout, Piece, TextSource, find_pieces
 
 Unit = Literal["document", "paragraph"]
 
@@ -37,17 +37,16 @@ def plan_text(
     same when the source grows. Every split is read from the whole source, which costs time but no memory.
     Raises `ValueError` for unusable arguments and a source without files.
     """
-    check_shares(val, test)
+    splitting = Splitting(seed=seed, val=val, test=test)
     if shard_bytes < 1024:
         raise ValueError(f"shard_bytes={shard_bytes} must be at least 1024.")
     pieces = find_pieces(root, layout, shard_bytes)
-    read = partial(
-        _samples, root, layout, unit, text_field, id_field, {"language": language, "licence": licence}, seed, val, test
-    )
+    source = TextSource(root=root, layout=layout, text_field=text_field, id_field=id_field)
+    make = partial(_samples, source, splitting, unit, {"language": language, "licence": licence})
     jobs: list[ShardJob] = []
     for split, share in zip(SPLITS, (1 - val - test, val, test), strict=True):
         for part in _parts(pieces, shard_bytes / share) if share else ():
-            jobs.append(ShardJob(path=f"{split}/{len(jobs):05d}.tar", make=partial(read, split, part, len(jobs))))
+            jobs.append(ShardJob(path=f"{split}/{len(jobs):05d}.tar", make=partial(make, split, part, len(jobs))))
     base = root.parent if root.is_file() else root
     return Plan(
         recipe="text",
@@ -82,28 +81,20 @@ def _parts(pieces: Sequence[Piece], most: float) -> Iterator[list[Piece]]:
 
 
 def _samples(
-    root: Path,
-    layout: Layout,
+    source: TextSource,
+    splitting: Splitting,
     unit: Unit,
-    text_field: str,
-    id_field: str,
     common: dict[str, str],
-    seed: int,
-    val: float,
-    test: float,
     split: str,
     pieces: Sequence[Piece],
     shard: int,
 ) -> Iterator[Sample | Dropped]:
     index = 0
-    for piece in pieces:
-        for document in read_piece(root, piece, layout, text_field=text_field, id_field=id_field):
-            if isinstance(document, Dropped):
-                if split == "train":  # every split reads the whole source; what is unusable is told once
-                    yield document
-                continue
-            if split_of(document.id, seed=seed, val=val, test=test) != split:
-                continue
+    for document in (document for piece in pieces for document in source.read(piece)):
+        if isinstance(document, Dropped):
+            if split == "train":  # every split reads the whole source; what is unusable is told once
+                yield document
+        elif splitting.of(document.id) == split:
             for number, text in enumerate(_texts(document, unit)):
                 yield _sample(document, text, number, sample_key(shard, index), common)
                 index += 1

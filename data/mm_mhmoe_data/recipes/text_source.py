@@ -69,29 +69,53 @@ def _fits(path: Path, layout: Layout) -> bool:
     return path.name.startswith("wiki_") if layout == "wikiextractor" else path.suffix == ".txt"
 
 
-def read_piece(
-    root: Path, piece: Piece, layout: Layout, *, text_field: str = "text", id_field: str = "id"
-) -> Iterator[Document | Dropped]:
-    """The documents that begin in a piece, in their order. Lines are whole wherever a piece was cut."""
-    path = root if root.is_file() else root / piece.path
-    if layout == "txt":
-        yield _plain(path, piece.path)
-        return
+@dataclass(frozen=True, kw_only=True)
+class TextSource:
+    """A file or folder and how to read it; the two fields are for the layouts of one JSON object a line."""
+
+    root: Path
+    layout: Layout
+    text_field: str = "text"
+    id_field: str = "id"
+
+    def read(self, piece: Piece) -> Iterator[Document | Dropped]:
+        """The documents that begin in a piece, in their order. Lines are whole wherever a piece was cut."""
+        path = self.root if self.root.is_file() else self.root / piece.path
+        if self.layout == "txt":
+            yield _plain(path, piece.path)
+            return
+        for line, where in _lines(path, piece):
+            try:
+                text = line.decode("utf-8")
+            except UnicodeDecodeError:
+                yield Dropped(reason="not UTF-8", what=where)
+                continue
+            yield _verse(text, where) if self.layout == "kjv" else self._record(text, where)
+
+    def _record(self, line: str, where: str) -> Document | Dropped:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            return Dropped(reason="line is not JSON", what=where)
+        if not isinstance(record, dict) or not isinstance(record.get(self.text_field), str):
+            return Dropped(reason=f"no text in the field {self.text_field!r}", what=where)
+        paragraphs = [part.strip() for part in record[self.text_field].split("\n")]
+        facts = {name: record[name] for name in ("url", "title") if isinstance(record.get(name), str)}
+        if self.layout == "wikiextractor" and paragraphs[0] == facts.get("title"):
+            paragraphs = paragraphs[1:]  # the extractor repeats the title as the first line
+        return _document(str(record.get(self.id_field, where)), paragraphs, facts, where)
+
+
+def _lines(path: Path, piece: Piece) -> Iterator[tuple[bytes, str]]:
+    """Lines that are not blank, each with where it begins."""
     with path.open("rb") as file:
         if piece.start:
             file.seek(piece.start - 1)
             file.readline()  # the end of a line that began in the piece before
         while (at := file.tell()) < piece.end:
             line = file.readline(_MAX_LINE)
-            where = f"{piece.path}, byte {at}"
-            if not line.strip():
-                continue
-            try:
-                text = line.decode("utf-8")
-            except UnicodeDecodeError:
-                yield Dropped(reason="not UTF-8", what=where)
-                continue
-            yield _verse(text, where) if layout == "kjv" else _record(text, where, layout, text_field, id_field)
+            if line.strip():
+                yield line, f"{piece.path}, byte {at}"
 
 
 def _plain(path: Path, name: str) -> Document | Dropped:
@@ -100,21 +124,7 @@ def _plain(path: Path, name: str) -> Document | Dropped:
     except UnicodeDecodeError:
         return Dropped(reason="not UTF-8", what=name)
     paragraphs = [" ".join(part.split()) for part in _BLANK_LINES.split(text)]
-    return _document(name, [part for part in paragraphs if part], {}, name)
-
-
-def _record(line: str, where: str, layout: Layout, text_field: str, id_field: str) -> Document | Dropped:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return Dropped(reason="line is not JSON", what=where)
-    if not isinstance(record, dict) or not isinstance(record.get(text_field), str):
-        return Dropped(reason=f"no text in the field {text_field!r}", what=where)
-    paragraphs = [part.strip() for part in record[text_field].split("\n")]
-    facts = {name: record[name] for name in ("url", "title") if isinstance(record.get(name), str)}
-    if layout == "wikiextractor" and paragraphs and paragraphs[0] == facts.get("title"):
-        paragraphs = paragraphs[1:]  # the extractor repeats the title as the first line
-    return _document(str(record.get(id_field, where)), [part for part in paragraphs if part], facts, where)
+    return _document(name, paragraphs, {}, name)
 
 
 def _verse(line: str, where: str) -> Document | Dropped:
@@ -126,6 +136,7 @@ def _verse(line: str, where: str) -> Document | Dropped:
 
 
 def _document(name: str, paragraphs: list[str], facts: dict[str, Any], where: str) -> Document | Dropped:
-    if not paragraphs:
+    filled = [part for part in paragraphs if part]
+    if not filled:
         return Dropped(reason="empty text", what=where)
-    return Document(id=name, paragraphs=paragraphs, facts=facts)
+    return Document(id=name, paragraphs=filled, facts=facts)
