@@ -16,7 +16,12 @@ from .versions import made_with
 
 
 def write_rest(plan: Plan, out: Path, shards: Sequence[Finished]) -> dict[str, Any]:
-    """Write all that is not a shard, the manifest last, and return the manifest."""
+    """Write all that is not a shard, the manifest last, and return the manifest.
+
+    Raises `ValueError` when there is not one sample.
+    """
+    if not any(shard.samples for shard in shards):
+        raise ValueError(f"Nothing in the source of recipe {plan.recipe} can be used: {_why(plan, shards)}.")
     names: list[str] = []
 
     def write(name: str, content: bytes) -> None:
@@ -70,6 +75,11 @@ def _dropped_counts(plan: Plan, shards: Sequence[Finished]) -> dict[str, int]:
     counts = Counter(drop.reason for drop in plan.dropped)
     counts.update(drop.reason for shard in shards for drop in shard.dropped)
     return dict(sorted(counts.items()))
+
+
+def _why(plan: Plan, shards: Sequence[Finished]) -> str:
+    counts = _dropped_counts(plan, shards)
+    return ", ".join(f"{reason} ({count})" for reason, count in counts.items()) or "it holds no samples"
 
 
 def _expected(plan: Plan, splits: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, int]]:

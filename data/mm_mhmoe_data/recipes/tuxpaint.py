@@ -12,7 +12,7 @@ from ..shards import Sample
 from .clusters import Item, cluster_items
 from .files import listing
 from .fingerprints import Fingerprint, fingerprint, stack
-from .hashed_split import SPLITS, check_shares, in_hashed_order, split_of
+from .hashed_split import SPLITS, Splitting, in_hashed_order
 from .images import ShardImage, check_image_options, shard_image
 from .packages import package_version
 from .parallel import map_in_order
@@ -46,7 +46,7 @@ def plan_tuxpaint(
     once in val and test. Raises `ValueError` for unusable arguments, a missing source, and drawings without resvg.
     """
     check_image_options(image_size, quality)
-    check_shares(val, test)
+    splitting = Splitting(seed=seed, val=val, test=test)
     check_limit(limit)
     folder = find_stamps(root)
     stamps, dropped = read_stamps(folder, svg=svg)
@@ -60,7 +60,7 @@ def plan_tuxpaint(
         else:
             usable.append(stamp)
             prints.append(print_)
-    splits = _split(usable, prints, dropped, seed=seed, val=val, test=test)
+    splits = _split(usable, prints, dropped, splitting)
     return Plan(
         recipe="tuxpaint",
         arguments={
@@ -107,10 +107,7 @@ def _split(
     stamps: Sequence[Stamp],
     prints: list[Fingerprint],
     dropped: list[Dropped],
-    *,
-    seed: int,
-    val: float,
-    test: float,
+    splitting: Splitting,
 ) -> dict[str, list[Stamp]]:
     captions = [stamp.captions["en"] for stamp in stamps]
     items = [
@@ -122,8 +119,8 @@ def _split(
     sizes = Counter(clusters)
     splits: dict[str, list[Stamp]] = {name: [] for name in SPLITS}
     seen: dict[str, set[str]] = defaultdict(set)
-    for i in in_hashed_order([stamp.path for stamp in stamps], seed):
-        split = split_of(stamps[clusters[i]].path, seed=seed, val=val, test=test)
+    for i in in_hashed_order([stamp.path for stamp in stamps], splitting.seed):
+        split = splitting.of(stamps[clusters[i]].path)
         if sizes[clusters[i]] > _LARGEST_EVALUATION_CLUSTER:
             split = "train"
         if split != "train" and captions[i] in seen[split]:
