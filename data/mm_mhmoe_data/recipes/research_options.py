@@ -20,7 +20,7 @@ class PictureOptions:
     """
 
     image_size: int = 0
-    quality: int = 80
+    quality: int = 90
 
     def __post_init__(self) -> None:
         check_image_options(self.image_size, self.quality)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import webdataset
 from mm_mhmoe_data.recipes.img2dataset import PairFilter, plan_img2dataset
 from mm_mhmoe_data.recipes.research_options import PictureOptions
+from PIL import Image
 
 
 def pair(key: str, content: bytes, caption: str, **more: Any) -> dict[str, Any]:
@@ -78,12 +80,15 @@ def test_what_is_left_out_has_a_reason(root: Path, photo, build, dropped, sample
     [
         (PairFilter(min_side=96), []),
         (PairFilter(min_side=97), ["side of fewer than 97 pixels"] * 3),
-        (PairFilter(max_caption=5), ["caption of more than 5 characters"]),
+        (PairFilter(max_caption=5), ["caption of more than 5 characters"] * 2),
         (PairFilter(min_caption=6), ["caption of fewer than 6 characters"] * 2),
-        (PairFilter(min_caption=0, max_aspect=1), []),
+        (PairFilter(min_caption=0, max_aspect=1.1), ["more than 1.1 times as long as wide"]),
     ],
 )
-def test_filters(root: Path, build, dropped, pairs: PairFilter, reasons: list[str]) -> None:
+def test_filters(root: Path, photo, build, dropped, pairs: PairFilter, reasons: list[str]) -> None:
+    wide = io.BytesIO()
+    Image.open(io.BytesIO(photo(9))).resize((120, 100)).save(wide, "JPEG")
+    write(root, 9, [pair("000090000", wide.getvalue(), "a wide picture")])
     out, _ = build(plan_img2dataset(root, PictureOptions(), pairs))
     assert [reason for reason, _ in dropped(out)] == reasons
 
