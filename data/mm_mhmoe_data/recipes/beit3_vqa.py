@@ -10,6 +10,9 @@ from .beit3_text import SegmentText
 from .vqav2_files import question_files
 
 PEOPLE = 10
+OUTSIDE = "outside of the vocabulary"
+"""Stands for what people said that the index does not keep. The empty answer would not do: it can be one of the
+vocabulary, because the official normalisation turns "a" into it."""
 _GIVERS = {0.3: 1, 0.6: 2, 0.9: 3, 1.0: 4}
 """A score -> how many people gave the answer; 1 stands for four and more, and four are enough for it."""
 
@@ -55,8 +58,8 @@ def _annotation(row: IndexRow, question_id: int, image_id: int, answers: Sequenc
         given += [answers[label]] * _GIVERS[score]
     if len(given) > PEOPLE:
         raise ValueError(f"question {question_id} has scores that more than {PEOPLE} people would have to give.")
-    top = max(given, key=given.count, default="")
-    given += [""] * (PEOPLE - len(given))  # what the others said is not in the index
+    top = max(given, key=given.count, default=OUTSIDE)
+    given += [OUTSIDE] * (PEOPLE - len(given))
     return {
         "question_id": question_id,
         "image_id": image_id,

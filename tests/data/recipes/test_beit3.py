@@ -143,8 +143,13 @@ def test_classes_of_imagenet(tmp_path: Path, put, photo, build, samples) -> None
     assert (out / "dataset_type.txt").read_text() == "classification\n"
 
 
-ANSWERS = ["yes", "no", "red", "two"]
-LABELS = {"yes": [[0, 1], [1.0, 0.3]], "mixed": [[0, 1, 2], [0.6, 0.9, 0.9]], "few": [[3], [0.3]]}
+ANSWERS = ["yes", "no", "red", "two", ""]
+LABELS = {
+    "yes": [[0, 1], [1.0, 0.3]],
+    "mixed": [[0, 1, 2], [0.6, 0.9, 0.9]],
+    "few": [[3], [0.3]],
+    "empty": [[4], [0.6]],
+}
 """Made-up questions: their labels and scores."""
 
 
@@ -183,18 +188,18 @@ def vqa(tmp_path: Path, put, photo, ids) -> Path:
 def test_questions_become_files_of_vqav2(vqa: Path, spm: Path, build, samples, facts) -> None:
     out, _ = build(plan_beit3(vqa, "vqav2", BuildOptions(), tokenizer=spm))
     examples = read_vqa(out / "vqa" / "train_questions.json", out / "vqa" / "train_annotations.json")
-    assert [example.question for example in examples] == [TEXTS[2]] * 3
+    assert [example.question for example in examples] == [TEXTS[2]] * 4
     assert {example.image_key for example in examples} == set(samples(out / "train"))
-    assert facts(samples(out / "train")["000000009"])["question_ids"] == [9000, 9001, 9002]
+    assert facts(samples(out / "train")["000000009"])["question_ids"] == [9000, 9001, 9002, 9003]
     index_of = {answer: label for label, answer in enumerate(ANSWERS)}
     for example, (labels, scores) in zip(examples, LABELS.values(), strict=True):
         wanted = dict(zip(labels, scores, strict=True))
-        assert soft_targets(example.answers, index_of).tolist() == pytest.approx([wanted.get(i, 0) for i in range(4)])
+        assert soft_targets(example.answers, index_of).tolist() == pytest.approx([wanted.get(i, 0) for i in range(5)])
         # The official score of each answer among these ten is BEiT-3's score, too.
         assert len(example.answers) == 10
-        for label, score in wanted.items():
-            assert vqa_accuracy(ANSWERS[label], example.answers) == pytest.approx(score)
-    assert [example.top_answer for example in examples] == ["yes", "no", "two"]
+        for label, answer in enumerate(ANSWERS):
+            assert vqa_accuracy(answer, example.answers) == pytest.approx(wanted.get(label, 0))
+    assert [example.top_answer for example in examples] == ["yes", "no", "two", ""]
 
 
 def test_splits_of_the_questions(vqa: Path, spm: Path, build, samples) -> None:
@@ -202,14 +207,14 @@ def test_splits_of_the_questions(vqa: Path, spm: Path, build, samples) -> None:
     assert set(manifest["splits"]) == {"train", "trainable_val", "rest_val", "test"}
     assert list(samples(out / "test")) == ["000000001", "000000016"]
     assert read_questions(out / "vqa" / "test-dev_questions.json") == [TEXTS[3]]
-    assert len(read_questions(out / "vqa" / "fit_questions.json")) == 6
+    assert len(read_questions(out / "vqa" / "fit_questions.json")) == 8
     assert (out / "answer2label.txt").read_bytes() == (vqa / "answer2label.txt").read_bytes()
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"labels": [4], "scores": [1.0]}, "label 4, but answer2label.txt 4 answers"),
+        ({"labels": [5], "scores": [1.0]}, "label 5, but answer2label.txt 5 answers"),
         ({"labels": [1], "scores": [0.5]}, "score 0.5"),
         ({"labels": [0, 1, 2], "scores": [1.0, 1.0, 1.0]}, "more than 10 people"),
         ({"labels": [0, 1], "scores": [1.0]}, "as many labels as scores"),
