@@ -45,6 +45,12 @@ def _numbered(samples: list[Sample], out_dir: Path, number: int) -> tuple[Path, 
     return path, write_shard(samples, path)
 
 
+def _check_bytes(sample: Sample) -> None:
+    for extension, data in sample.parts.items():
+        if not isinstance(data, bytes):
+            raise ValueError(f"sample {sample.key!r}: {extension}={data!r} must be bytes. Encode it first.")
+
+
 def write_shard(samples: Iterable[Sample], path: Path) -> int:
     """Write samples to one shard as they come; returns how many. The same guarantees as `write_shards`."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,13 +59,13 @@ def write_shard(samples: Iterable[Sample], path: Path) -> int:
     try:
         with temporary.open("wb") as file:
             writer = webdataset.TarWriter(file, user="user", group="group", mode=0o644, mtime=0, encoder=False)
-            for sample in samples:
-                for extension, data in sample.parts.items():
-                    if not isinstance(data, bytes):
-                        raise ValueError(f"sample {sample.key!r}: {extension}={data!r} must be bytes. Encode it first.")
-                writer.write({"__key__": sample.key, **sample.parts})
-                count += 1
-            writer.close()
+            try:
+                for sample in samples:
+                    _check_bytes(sample)
+                    writer.write({"__key__": sample.key, **sample.parts})
+                    count += 1
+            finally:
+                writer.close()  # or it complains later that the file is closed
             file.flush()
             os.fsync(file.fileno())  # a power cut must not leave an empty file under the final name
         os.replace(temporary, path)
