@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import webdataset
-
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
@@ -53,6 +51,8 @@ def _check_bytes(sample: Sample) -> None:
 
 def write_shard(samples: Iterable[Sample], path: Path) -> int:
     """Write samples to one shard as they come; returns how many. The same guarantees as `write_shards`."""
+    import webdataset  # takes a second, and most who read shards write none
+
     path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
