@@ -14,8 +14,20 @@ from PIL import Image
 CROW = "A crow.\npt_BR.utf8=Um corvo.\nsr@latin.utf8=Vrana.\nca@valencia.utf8=Un corb.\nde.utf8=\nfr.utf8=Un corbeau.\n"
 
 
+def quiet(*_: object) -> None:
+    """Progress that nobody sees."""
+
+
 def shares(**changes: object) -> dict[str, object]:
-    return {"image_size": 32, "samples_per_shard": 20, "val": 0.3, "test": 0.3, "svg": False, "workers": 1} | changes
+    return {
+        "image_size": 32,
+        "samples_per_shard": 20,
+        "val": 0.3,
+        "test": 0.3,
+        "svg": False,
+        "workers": 1,
+        "progress": quiet,
+    } | changes
 
 
 @pytest.fixture(scope="module")
