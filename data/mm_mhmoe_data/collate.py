@@ -1,20 +1,14 @@
-"""Samples to batches. Legend: B batch, L text length, N patches."""
+"""Texts to batches. Legend: B batch, L text length."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from mm_mhmoe.batch import Images, Texts
-
-
-def collate_images(pictures: Sequence[Tensor], masks: Sequence[Tensor] | None = None) -> Images:
-    """Pictures (C, H, W) of one size, and their patch masks (N,)."""
-    return Images(
-        pixels_BCHW=torch.stack(list(pictures)), masked_BN=None if masks is None else torch.stack(list(masks))
-    )
+from mm_mhmoe.batch import Texts
 
 
 def collate_texts(
@@ -26,12 +20,21 @@ def collate_texts(
     """
     longest = max(map(len, texts))
     shape = (len(texts), min(max_length, longest + -longest % 8))
-    ids_BL = torch.full(shape, pad_id, dtype=torch.int64)
-    valid_BL = torch.zeros(shape, dtype=torch.bool)
-    masked_BL = None if masks is None else torch.zeros(shape, dtype=torch.bool)
+    ids_BL = np.full(shape, pad_id, dtype=np.int64)
+    valid_BL = np.zeros(shape, dtype=bool)
+    masked_BL = None if masks is None else np.zeros(shape, dtype=bool)
     for row, ids in enumerate(texts):
-        ids_BL[row, : len(ids)] = torch.tensor(ids)
+        ids_BL[row, : len(ids)] = ids
         valid_BL[row, : len(ids)] = True
         if masks is not None and masked_BL is not None:
             masked_BL[row, : len(ids)] = masks[row]
-    return Texts(ids_BL=ids_BL, valid_BL=valid_BL, masked_BL=masked_BL)
+    return Texts(
+        ids_BL=torch.from_numpy(ids_BL),
+        valid_BL=torch.from_numpy(valid_BL),
+        masked_BL=None if masked_BL is None else torch.from_numpy(masked_BL),
+    )
+
+
+def padded_share(valid_BL: Tensor) -> float:
+    """Share of the places of a batch that hold padding."""
+    return 1.0 - valid_BL.float().mean().item()

@@ -13,14 +13,18 @@ from torch.utils.data import DataLoader, Dataset
 from mm_mhmoe.batch import ImageTextBatch, PretrainBatch, VQABatch
 from mm_mhmoe.config import TextConfig, VisionConfig
 from mm_mhmoe_data.collate import collate_texts
-from mm_mhmoe_data.pipeline import ShardDataset
+from mm_mhmoe_data.config import DataConfig
+from mm_mhmoe_data.pipeline import Parts, ShardDataset
 from mm_mhmoe_data.samples import Captions, Picks, Pictures, Stream, in_order, keys_of
-from mm_mhmoe_data.sampling import StepOrder, StepSampler
+from mm_mhmoe_data.sampling import Order, ShuffledOrder, StepOrder, StepSampler
+from mm_mhmoe_data.sources import Streams
 from mm_mhmoe_data.tokenizer import Tokenizer
 from mm_mhmoe_data.transforms import EvalTransform, TrainTransform
 from mm_mhmoe_data.vqa_data import VQAExample, soft_targets
 
-Shards = str | Path | Sequence[Path]
+# Pairs first: the other streams can share their samples.
+_STREAMS: tuple[Parts, ...] = ("pairs", "images", "texts")
+_SEED_OF: dict[Parts, int] = {"images": 0, "texts": 1, "pairs": 2}
 
 
 class _Batches(Dataset):
@@ -58,10 +62,10 @@ class StepDataModule(L.LightningDataModule):
     def make_batch(self, step: int) -> Any:
         raise NotImplementedError
 
-    def order(self, num_samples: int, batch_size: int, seed: int) -> StepOrder:
-        """The order of a stream for this process. batch_size is that of one process."""
+    def steps(self, order: Order, batch_size: int) -> StepOrder:
+        """What each step takes of a stream in this process. batch_size is that of one process."""
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return StepOrder(num_samples, batch_size * world, seed=seed, rank=rank, world_size=world)
+        return StepOrder(order, batch_size * world, rank=rank, world_size=world)
 
     def train_dataloader(self) -> DataLoader:
         return DataLoader(
@@ -88,7 +92,7 @@ class PictureDataModule(StepDataModule):
 
     def __init__(
         self,
-        shards: Shards,
+        shards: str | Path,
         vision: VisionConfig,
         *,
         batch_size: int,
@@ -96,17 +100,17 @@ class PictureDataModule(StepDataModule):
         seed: int = 0,
         workers: int = 0,
         min_scale: float = 0.5,
+        data: DataConfig = DataConfig(),  # noqa: B008  (frozen)
     ) -> None:
         super().__init__(num_steps=num_steps, workers=workers)
-        self.dataset = ShardDataset(shards)
+        self.dataset, self.order = Streams(str(shards), data).open("images", seed=seed)
         transform = TrainTransform(vision.image_size, min_scale=min_scale)
         pictures = Pictures(self.dataset, transform, grid=vision.grid, stream="vqkd", seed=seed)
         self.stream = Stream(self.dataset, pictures, None)
         self.batch_size = batch_size
-        self.seed = seed
 
     def setup(self, stage: str) -> None:
-        self.picks = self.order(len(self.dataset), self.batch_size, self.seed)
+        self.picks = self.steps(self.order, self.batch_size)
 
     def make_batch(self, step: int) -> ImageTextBatch:
         return self.stream(self.picks(step))
@@ -122,7 +126,7 @@ class PretrainDataModule(StepDataModule):
 
     def __init__(
         self,
-        shards: Shards,
+        shards: str | Path,
         tokenizer: Tokenizer,
         vision: VisionConfig,
         text: TextConfig,
@@ -138,25 +142,38 @@ class PretrainDataModule(StepDataModule):
         pair_image_mask: float = 0.4,
         pair_text_mask: float = 0.5,
         min_scale: float = 0.5,
-        val_shards: Shards | None = None,
+        data: DataConfig = DataConfig(),  # noqa: B008  (frozen)
+        val_shards: str | Path | None = None,
     ) -> None:
         super().__init__(num_steps=num_steps, workers=workers)
-        self.sizes = {"images": batch_images, "texts": batch_texts, "pairs": batch_pairs}
+        self.sizes: dict[Parts, int] = {"images": batch_images, "texts": batch_texts, "pairs": batch_pairs}
         if not any(self.sizes.values()):
             raise ValueError("batch_images, batch_texts and batch_pairs are all 0; give at least one stream a size")
-        self.seed = seed
-        self.ratios = {
+        self.ratios: dict[Parts, tuple[float, float]] = {
             "images": (image_mask, 0.0),
             "texts": (0.0, text_mask),
             "pairs": (pair_image_mask, pair_text_mask),
         }
         self.parts = (tokenizer, vision, text)
-        self.dataset = ShardDataset(shards)
+        opened, train = Streams(str(shards), data), TrainTransform(vision.image_size, min_scale=min_scale)
+        self.streams: dict[Parts, Stream] = {}
+        self.orders: dict[Parts, Order] = {}
+        for name in _STREAMS:
+            if self.sizes[name]:
+                # A seed of its own for each stream: a step's pairs are not its pictures and texts again.
+                own = seed * len(_STREAMS) + _SEED_OF[name]
+                tokens = None if name == "images" else self._tokens
+                dataset, self.orders[name] = opened.open(name, seed=own, tokens=tokens)
+                self.streams[name] = self._stream(name, dataset, train, seed)
         self.val_dataset = ShardDataset(val_shards) if val_shards is not None else None
-        train = TrainTransform(vision.image_size, min_scale=min_scale)
-        self.streams = {name: self._stream(name, self.dataset, train, seed) for name in self.sizes}
 
-    def _stream(self, name: str, dataset: ShardDataset, transform: TrainTransform | EvalTransform, seed: int) -> Stream:
+    def _tokens(self, dataset: ShardDataset, index: int) -> int:
+        tokenizer, _, text = self.parts
+        return len(tokenizer.encode(dataset.caption(index), text.max_length))
+
+    def _stream(
+        self, name: Parts, dataset: ShardDataset, transform: TrainTransform | EvalTransform, seed: int
+    ) -> Stream:
         tokenizer, vision, text = self.parts
         image_ratio, text_ratio = self.ratios[name]
         pictures = Pictures(dataset, transform, grid=vision.grid, stream=name, seed=seed, mask_ratio=image_ratio)
@@ -164,12 +181,7 @@ class PretrainDataModule(StepDataModule):
         return Stream(dataset, None if name == "texts" else pictures, None if name == "images" else captions)
 
     def setup(self, stage: str) -> None:
-        # A seed of its own for each stream: a step's pairs are not its pictures and texts again.
-        self.picks = {
-            name: self.order(len(self.dataset), size, self.seed * 3 + number)
-            for number, (name, size) in enumerate(self.sizes.items())
-            if size
-        }
+        self.picks = {name: self.steps(order, self.sizes[name]) for name, order in self.orders.items()}
 
     def make_batch(self, step: int) -> PretrainBatch:
         return PretrainBatch(**{name: self.streams[name](picks(step)) for name, picks in self.picks.items()})
@@ -192,7 +204,7 @@ class RetrievalDataModule(StepDataModule):
 
     def __init__(
         self,
-        shards: Shards,
+        shards: str | Path,
         tokenizer: Tokenizer,
         vision: VisionConfig,
         text: TextConfig,
@@ -202,18 +214,18 @@ class RetrievalDataModule(StepDataModule):
         seed: int = 0,
         workers: int = 0,
         min_scale: float = 0.5,
+        data: DataConfig = DataConfig(),  # noqa: B008  (frozen)
     ) -> None:
         super().__init__(num_steps=num_steps, workers=workers)
-        self.dataset = ShardDataset(shards)
+        self.dataset, self.order = Streams(str(shards), data).open("pairs", seed=seed)
         transform = TrainTransform(vision.image_size, min_scale=min_scale)
         pictures = Pictures(self.dataset, transform, grid=vision.grid, stream="retrieval", seed=seed)
         captions = Captions(self.dataset, tokenizer, text, stream="retrieval", seed=seed)
         self.stream = Stream(self.dataset, pictures, captions)
         self.batch_size = batch_size
-        self.seed = seed
 
     def setup(self, stage: str) -> None:
-        self.picks = self.order(len(self.dataset), self.batch_size, self.seed)
+        self.picks = self.steps(self.order, self.batch_size)
 
     def make_batch(self, step: int) -> ImageTextBatch:
         return self.stream(self.picks(step))
@@ -224,7 +236,7 @@ class VQADataModule(StepDataModule):
 
     def __init__(
         self,
-        shards: Shards,
+        shards: str | Path,
         examples: Sequence[VQAExample],
         answers: Sequence[str],
         tokenizer: Tokenizer,
@@ -238,15 +250,15 @@ class VQADataModule(StepDataModule):
         min_scale: float = 0.8,
     ) -> None:
         super().__init__(num_steps=num_steps, workers=workers)
-        self.dataset = ShardDataset(shards)
+        self.dataset = ShardDataset(shards, "images")
         transform = TrainTransform(vision.image_size, min_scale=min_scale)
         pictures = Pictures(self.dataset, transform, grid=vision.grid, stream="vqa", seed=seed)
         self.questions = Questions(self.dataset, examples, answers, pictures, tokenizer, text)
+        self.order = ShuffledOrder([len(self.questions)], seed=seed, window=len(self.questions))
         self.batch_size = batch_size
-        self.seed = seed
 
     def setup(self, stage: str) -> None:
-        self.picks = self.order(len(self.questions), self.batch_size, self.seed)
+        self.picks = self.steps(self.order, self.batch_size)
 
     def make_batch(self, step: int) -> VQABatch:
         return self.questions(self.picks(step))

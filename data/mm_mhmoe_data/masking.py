@@ -62,3 +62,17 @@ def text_mask(maskable_L: np.ndarray, ratio: float, rng: np.random.Generator) ->
         count = math.floor(ratio * len(places) + rng.random())
         mask[rng.choice(places, size=max(1, count), replace=False)] = True
     return torch.from_numpy(mask)
+
+
+def whole_word_mask(maskable_L: np.ndarray, begins_L: np.ndarray, ratio: float, rng: np.random.Generator) -> Tensor:
+    """As `text_mask`, but words are drawn, and all maskable tokens of a drawn word are hidden.
+
+    Args:
+        begins_L: True where a word begins; what comes before the first beginning is a word too.
+    """
+    word_L = np.cumsum(begins_L)
+    words, place_of_word = np.unique(word_L[maskable_L], return_inverse=True)
+    drawn = text_mask(np.ones(len(words), dtype=bool), ratio, rng).numpy()
+    mask = np.zeros(len(maskable_L), dtype=bool)
+    mask[maskable_L] = drawn[place_of_word]
+    return torch.from_numpy(mask)

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from mm_mhmoe.batch import Images, ImageTextBatch, Texts
 from mm_mhmoe.config import TextConfig
-from mm_mhmoe_data.collate import collate_images, collate_texts
-from mm_mhmoe_data.masking import block_mask, sample_rng, text_mask
+from mm_mhmoe_data.collate import collate_texts
+from mm_mhmoe_data.masking import block_mask, sample_rng, text_mask, whole_word_mask
 from mm_mhmoe_data.pipeline import ShardDataset
+from mm_mhmoe_data.ring import Empty, fresh
 from mm_mhmoe_data.tokenizer import MASK, Tokenizer
 from mm_mhmoe_data.transforms import EvalTransform, TrainTransform
 
@@ -48,22 +49,36 @@ class Pictures:
         self.seed = seed
         self.mask_ratio = mask_ratio
 
-    def __call__(self, picks: Picks) -> Images:
-        pictures, masks = [], []
-        for epoch, index in picks:
+    def __call__(self, picks: Picks, said: Sequence[str] | None = None, empty: Empty = fresh) -> Images:
+        """The pixels lie in memory from `empty`, with the colours of a pixel next to each other.
+
+        Args:
+            said: the text that goes with each picture, for a transform that flips by captions.
+        """
+        side = self.transform.image_size
+        pixels_BHWC, masks = empty((len(picks), side, side, 3), torch.uint8), []
+        for row, (epoch, index) in enumerate(picks):
             rng = sample_rng(self.seed, epoch, self.dataset.keys[index], f"{self.stream}/picture")
-            picture = self.dataset.picture(index)
+            picture_CHW = self.dataset.picture(index)
             if isinstance(self.transform, TrainTransform):
-                pictures.append(self.transform(picture, rng))
+                picture_CHW = self.transform(picture_CHW, rng, said[row] if said else "")
             else:
-                pictures.append(self.transform(picture))
+                picture_CHW = self.transform(picture_CHW)
+            pixels_BHWC[row] = picture_CHW.permute(1, 2, 0)
             if self.mask_ratio:
                 masks.append(block_mask(self.grid, self.mask_ratio, rng))
-        return collate_images(pictures, masks if self.mask_ratio else None)
+        return Images(
+            pixels_BCHW=pixels_BHWC.permute(0, 3, 1, 2), masked_BN=torch.stack(masks) if self.mask_ratio else None
+        )
 
 
 class Captions:
-    """Captions of a stream as token ids, with token masks where mask_ratio is not 0."""
+    """Captions of a stream as token ids, with token masks where mask_ratio is not 0.
+
+    Args:
+        whole_word: hide all pieces of a word or none. A word begins at a piece with SentencePiece's mark of a space, so
+            leave it off for languages without spaces.
+    """
 
     def __init__(
         self,
@@ -74,6 +89,7 @@ class Captions:
         stream: str,
         seed: int,
         mask_ratio: float = 0.0,
+        whole_word: bool = False,
     ) -> None:
         self.dataset = dataset
         self.tokenizer = tokenizer
@@ -81,15 +97,27 @@ class Captions:
         self.stream = stream
         self.seed = seed
         self.mask_ratio = mask_ratio
+        self.begins_V = begins_word(tokenizer) if whole_word else None
 
-    def __call__(self, picks: Picks) -> Texts:
-        ids = [self.tokenizer.encode(self.dataset.caption(index), self.text.max_length) for _, index in picks]
+    def read(self, picks: Picks) -> list[str]:
+        return [self.dataset.caption(index) for _, index in picks]
+
+    def __call__(self, picks: Picks, captions: Sequence[str]) -> Texts:
+        ids = [self.tokenizer.encode(caption, self.text.max_length) for caption in captions]
         masks = [self._mask(row, *pick) for row, pick in zip(ids, picks, strict=True)] if self.mask_ratio else None
         return collate_texts(ids, self.text.pad_id, self.text.max_length, masks)
 
     def _mask(self, ids: Sequence[int], epoch: int, index: int) -> Tensor:
         rng = sample_rng(self.seed, epoch, self.dataset.keys[index], f"{self.stream}/text")
-        return text_mask(np.asarray(ids) > MASK, self.mask_ratio, rng)
+        ids_L = np.asarray(ids)
+        if self.begins_V is None:
+            return text_mask(ids_L > MASK, self.mask_ratio, rng)
+        return whole_word_mask(ids_L > MASK, self.begins_V[ids_L], self.mask_ratio, rng)
+
+
+def begins_word(tokenizer: Tokenizer) -> np.ndarray:
+    """Whether a word begins at each piece: (V,) bool."""
+    return np.array([tokenizer.piece(index).startswith("▁") for index in range(len(tokenizer))])
 
 
 class Stream:
@@ -105,10 +133,11 @@ class Stream:
         self.pictures = pictures
         self.captions = captions
 
-    def __call__(self, picks: Picks) -> ImageTextBatch:
+    def __call__(self, picks: Picks, empty: Empty = fresh) -> ImageTextBatch:
+        said = self.captions.read(picks) if self.captions else None
         return ImageTextBatch(
-            images=self.pictures(picks) if self.pictures else None,
-            texts=self.captions(picks) if self.captions else None,
+            images=self.pictures(picks, said, empty) if self.pictures else None,
+            texts=self.captions(picks, said) if self.captions and said else None,
             keys=keys_of(self.dataset, picks),
         )
 

@@ -61,26 +61,30 @@ def interleave(
         if not waiting:
             break
         for name in waiting if turn % 2 == 0 else reversed(waiting):
-            others = _other_cpu_seconds()
+            others = other_cpu_seconds()
             start = time.perf_counter()
             for _ in range(repeats[name]):
                 contestants[name]()
             seconds = time.perf_counter() - start
-            if _other_cpu_seconds() - others < busy_cores * seconds + 2 / _TICKS:
+            if other_cpu_seconds() - others < busy_cores * seconds + 2 / _TICKS:
                 timings[name].samples.append(seconds / repeats[name])
             else:
                 timings[name].dropped += 1
     return timings
 
 
-def _other_cpu_seconds() -> float:
-    """CPU time that other processes have used since the machine started; 0 where it cannot be known."""
+def other_cpu_seconds() -> float:
+    """CPU time that other processes have used since the machine started; 0 where it cannot be known.
+
+    Children of this process count as others until they have ended.
+    """
     stat = Path("/proc/stat")
     if not stat.exists():
         return 0.0
     user, nice, system, _idle, _wait, irq, softirq = map(int, stat.read_text().split("\n", 1)[0].split()[1:8])
     own = os.times()
-    return (user + nice + system + irq + softirq) / _TICKS - own.user - own.system
+    used = own.user + own.system + own.children_user + own.children_system
+    return (user + nice + system + irq + softirq) / _TICKS - used
 
 
 def saved_bytes(run: Callable[[], Any], parameters: Iterable[Tensor]) -> int:

@@ -8,7 +8,7 @@ from mm_mhmoe.analysis.timing import Timing, interleave, saved_bytes
 
 
 def test_turns_are_interleaved_and_reversed(monkeypatch) -> None:
-    monkeypatch.setattr(timing, "_other_cpu_seconds", lambda: 0.0)
+    monkeypatch.setattr(timing, "other_cpu_seconds", lambda: 0.0)
     calls: list[str] = []
     timings = interleave({name: lambda name=name: calls.append(name) for name in "abc"}, samples=2, least_seconds=0.0)
     rounds = calls[6:]  # after the warm-up and one call that finds the number of repeats, for each
@@ -19,7 +19,7 @@ def test_turns_are_interleaved_and_reversed(monkeypatch) -> None:
 
 def test_a_busy_machine_gives_no_samples(monkeypatch) -> None:
     clock = iter(range(10_000))
-    monkeypatch.setattr(timing, "_other_cpu_seconds", lambda: float(next(clock)))
+    monkeypatch.setattr(timing, "other_cpu_seconds", lambda: float(next(clock)))
     found = interleave({"a": lambda: None}, samples=3, least_seconds=0.0, max_rounds=4)["a"]
     assert found.samples == [] and found.dropped == 4
     assert found.median != found.median  # not a number

@@ -1,8 +1,10 @@
+"""Truth: batches worked by hand."""
+
 from __future__ import annotations
 
 import pytest
 import torch
-from mm_mhmoe_data.collate import collate_images, collate_texts
+from mm_mhmoe_data.collate import collate_texts, padded_share
 
 
 def test_texts_are_padded_to_a_multiple_of_8() -> None:
@@ -24,19 +26,10 @@ def test_a_text_may_hold_the_padding_id() -> None:
     assert collate_texts([[0, 1, 2]], 1, 3).valid_BL.tolist() == [[True, True, True]]
 
 
-def test_pictures_are_stacked_in_order() -> None:
-    pictures = [torch.full((3, 2, 2), i, dtype=torch.uint8) for i in range(3)]
-    images = collate_images(
-        pictures, [torch.tensor([True, False]), torch.tensor([False, True]), torch.tensor([True, True])]
-    )
-    assert images.pixels_BCHW[:, 0, 0, 0].tolist() == [0, 1, 2] and images.pixels_BCHW.dtype == torch.uint8
-    assert images.masked_BN is not None and images.masked_BN.tolist() == [
-        [True, False],
-        [False, True],
-        [True, True],
-    ]
-
-
 def test_without_masks_there_are_none() -> None:
     assert collate_texts([[0, 2]], 1, 8).masked_BL is None
-    assert collate_images([torch.zeros(3, 2, 2)]).masked_BN is None
+
+
+def test_padded_share_worked_by_hand() -> None:
+    texts = collate_texts([[0, 7, 2], [0, 8, 9, 2]], 1, 24)
+    assert padded_share(texts.valid_BL) == 9 / 16

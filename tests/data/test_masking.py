@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mm_mhmoe_data.masking import block_mask, sample_rng, text_mask
+from mm_mhmoe_data.masking import block_mask, sample_rng, text_mask, whole_word_mask
 
 
 @settings(max_examples=150, deadline=None)
@@ -56,6 +56,37 @@ def test_text_mask_keeps_the_ratio_on_average() -> None:
     counts = [int(text_mask(maskable_L, 0.15, np.random.default_rng(s)).sum()) for s in range(3000)]
     assert set(counts) == {1, 2}
     assert np.mean(counts) == pytest.approx(1.35, abs=0.04)  # four standard errors of 0.477 / sqrt(3000)
+
+
+@settings(max_examples=100, deadline=None)
+@given(sizes=st.lists(st.integers(1, 4), min_size=1, max_size=12), ratio=st.floats(0.01, 1), seed=st.integers(0, 2**32))
+def test_whole_words_are_hidden_or_seen_as_one(sizes: list[int], ratio: float, seed: int) -> None:
+    maskable_L = np.array([False] + [True] * sum(sizes) + [False])
+    begins_L = np.zeros(len(maskable_L), dtype=bool)
+    begins_L[np.cumsum([1, *sizes[:-1]])] = True
+    mask_L = whole_word_mask(maskable_L, begins_L, ratio, np.random.default_rng(seed))
+    words = np.split(mask_L.numpy()[1:-1], np.cumsum(sizes)[:-1])
+    assert all(word.all() or not word.any() for word in words) and not mask_L[[0, -1]].any()
+    assert 1 <= sum(word.all() for word in words) <= max(1, int(np.ceil(ratio * len(sizes))))
+
+
+def test_whole_words_worked_by_hand() -> None:
+    """<s> ▁a ▁bi rd <unk> s </s>: the words are (▁a) and (▁bi, rd, s); the unknown piece is never hidden."""
+    maskable_L = np.array([0, 1, 1, 1, 0, 1, 0], dtype=bool)
+    begins_L = np.array([0, 1, 1, 0, 0, 0, 0], dtype=bool)
+    seen = {
+        tuple(whole_word_mask(maskable_L, begins_L, 0.5, np.random.default_rng(seed)).int().tolist())
+        for seed in range(30)
+    }
+    assert seen == {(0, 1, 0, 0, 0, 0, 0), (0, 0, 1, 1, 0, 1, 0)}
+    assert not whole_word_mask(maskable_L & False, begins_L, 0.5, np.random.default_rng(0)).any()
+
+
+def test_whole_words_keep_the_ratio_of_pieces_on_average() -> None:
+    maskable_L = np.array([False] + [True] * 10 + [False])
+    begins_L = np.isin(np.arange(12), [1, 2, 5, 9])  # words of 1, 3, 4 and 2 pieces
+    masks = [whole_word_mask(maskable_L, begins_L, 0.4, np.random.default_rng(s)).sum() for s in range(3000)]
+    assert np.mean(masks) == pytest.approx(4.0, abs=0.12)  # four standard errors of about 1.6 / sqrt(3000)
 
 
 def test_sample_rng_depends_on_every_argument() -> None:

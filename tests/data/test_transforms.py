@@ -1,3 +1,5 @@
+"""Truth: torchvision's transforms, PIL's resize, pictures whose pixels are known. All pictures here are made up."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -6,7 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mm_mhmoe_data.masking import sample_rng
-from mm_mhmoe_data.transforms import EvalTransform, TrainTransform
+from mm_mhmoe_data.transforms import EvalTransform, TrainTransform, resize
+from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as TF
 
 
 def _picture(height: int, width: int) -> torch.Tensor:
@@ -22,7 +27,7 @@ def test_both_give_uint8_squares(height: int, width: int, seed: int) -> None:
 
 
 def test_a_crop_is_a_function_of_seed_epoch_and_key() -> None:
-    picture, transform = _picture(40, 40), TrainTransform(24, flip=0.5)
+    picture, transform = _picture(40, 40), TrainTransform(24, flip="on", jitter=0.4)
     out = [transform(picture, sample_rng(0, epoch, key, "s")) for epoch in range(3) for key in "ab"]
     again = [transform(picture, sample_rng(0, epoch, key, "s")) for epoch in range(3) for key in "ab"]
     assert all(torch.equal(a, b) for a, b in zip(out, again, strict=True))
@@ -34,12 +39,11 @@ def test_min_scale_bounds_the_crop(monkeypatch: pytest.MonkeyPatch) -> None:
 
     areas = []
 
-    def record(picture: torch.Tensor, top: int, left: int, height: int, width: int, size: list[int], **_: bool):
-        assert top + height <= 100 and left + width <= 100
-        areas.append(height * width)
-        return torch.zeros(3, *size, dtype=torch.uint8)
+    def record(crop: torch.Tensor, height: int, width: int, interpolation: str) -> torch.Tensor:
+        areas.append(crop.shape[1] * crop.shape[2])
+        return torch.zeros(3, height, width, dtype=torch.uint8)
 
-    monkeypatch.setattr(transforms.F, "resized_crop", record)
+    monkeypatch.setattr(transforms, "resize", record)
     for seed in range(300):
         TrainTransform(8, min_scale=0.5)(_picture(100, 100), np.random.default_rng(seed))
     # A crop that would stick out is cut back; at aspect 4/3 that takes at most 1 - sqrt(3/4) of the area.
@@ -47,16 +51,91 @@ def test_min_scale_bounds_the_crop(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(areas) - min(areas) > 2000
 
 
-def test_flip_is_off_unless_asked_for() -> None:
-    picture = torch.arange(16, dtype=torch.uint8).repeat(3, 16, 1)  # brighter to the right
-    for flip, expected in ((0.0, {False}), (1.0, {True}), (0.5, {False, True})):
-        outs = [TrainTransform(16, flip=flip)(picture, np.random.default_rng(seed)) for seed in range(30)]
-        assert {bool(out[0, 0, 0] > out[0, 0, -1]) for out in outs} == expected
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("layout", ["CHW", "HWC"])
+def test_a_crop_is_torchvisions_resized_crop(interpolation, layout: str) -> None:
+    """The crop's place is drawn as written here: area, aspect, top, left. Exactly the same pixels, in both layouts."""
+    for seed in range(12):
+        picture = _picture(70 + seed, 90)
+        if layout == "HWC":
+            picture = picture.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+        rng = np.random.default_rng(seed)
+        area, aspect = rng.uniform(0.5, 1) * (70 + seed) * 90, np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+        height, width = min(70 + seed, round((area / aspect) ** 0.5)), min(90, round((area * aspect) ** 0.5))
+        top, left = rng.integers(0, 71 + seed - height), rng.integers(0, 91 - width)
+        mode = InterpolationMode(interpolation)
+        true = TF.resized_crop(
+            picture.contiguous(), int(top), int(left), height, width, [32, 32], interpolation=mode, antialias=True
+        )
+        out = TrainTransform(32, interpolation=interpolation)(picture, np.random.default_rng(seed))
+        assert torch.equal(out, true)
+
+
+@pytest.mark.parametrize(("interpolation", "levels"), [("bilinear", 1), ("bicubic", 4)])
+@pytest.mark.parametrize("size", [(20, 33), (64, 64), (100, 90)])
+def test_resizing_comes_close_to_pil(interpolation, levels: int, size: tuple[int, int]) -> None:
+    """Both count in integers, torch with coarser weights: of 256 levels of noise a few may differ."""
+    picture_CHW = _picture(64, 80)
+    image = Image.fromarray(picture_CHW.permute(1, 2, 0).numpy())
+    true = np.asarray(image.resize(size[::-1], getattr(Image.Resampling, interpolation.upper())))
+    out = resize(picture_CHW, *size, interpolation).permute(1, 2, 0).numpy()
+    difference = np.abs(out.astype(int) - true.astype(int))
+    assert difference.max() <= levels and difference.mean() < 0.5
+
+
+def test_no_crop_of_the_least_side_is_enlarged(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mm_mhmoe_data import transforms
+
+    transform, sides = TrainTransform(16, min_scale=0.5), []
+    monkeypatch.setattr(transforms, "resize", lambda crop, *_: sides.append(min(crop.shape[1:])) or crop)
+    for seed in range(300):
+        transform(_picture(transform.least_side, transform.least_side), np.random.default_rng(seed))
+    assert 16 <= min(sides) <= 18
+
+
+def _flipped(flip, said: str = "") -> set[bool]:
+    brighter_to_the_right = torch.arange(16, dtype=torch.uint8).repeat(3, 16, 1)
+    transform = TrainTransform(16, flip=flip)
+    outs = [transform(brighter_to_the_right, np.random.default_rng(seed), said) for seed in range(30)]
+    return {bool(out[0, 0, 0] > out[0, 0, -1]) for out in outs}
+
+
+def test_flips_by_option_and_by_what_is_said() -> None:
+    assert _flipped("off") == _flipped("off", "a bird") == {False}
+    assert _flipped("on") == _flipped("on", "a bird on the left") == {False, True}
+    assert _flipped("caption") == _flipped("caption", "a bright bird") == {False, True}
+    assert _flipped("caption", "A bird on the Left.") == {False}
+
+
+def test_options_do_not_shift_what_is_drawn_later() -> None:
+    """Masks are drawn after the crop, from the same generator: with flips on they must be those without."""
+    after = []
+    for flip in ("off", "on", "caption"):
+        rng = np.random.default_rng(3)
+        TrainTransform(16, flip=flip)(_picture(20, 20), rng)
+        after.append(rng.random())
+    assert len(set(after)) == 1
+
+
+def test_jitter_changes_colours_and_not_the_crop() -> None:
+    picture = _picture(40, 40)
+    plain, jittered = (TrainTransform(16, jitter=j)(picture, np.random.default_rng(1)) for j in (0.0, 0.4))
+    assert not torch.equal(plain, jittered)
+    correlation = np.corrcoef(plain.flatten().numpy(), jittered.flatten().numpy())[0, 1]
+    assert correlation > 0.9
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(50, 70), (33, 32), (20, 41), (64, 64)])
+def test_evaluation_is_torchvisions_resize_and_centre_crop(interpolation, size: tuple[int, int]) -> None:
+    picture, mode = _picture(*size), InterpolationMode(interpolation)
+    true = TF.center_crop(TF.resize(picture, [32], interpolation=mode, antialias=True), [32, 32])
+    assert torch.equal(EvalTransform(32, interpolation=interpolation)(picture), true)
 
 
 def test_evaluation_keeps_a_picture_of_the_right_size() -> None:
     picture = _picture(32, 32)
-    assert EvalTransform(32)(picture) is picture
+    assert torch.equal(EvalTransform(32)(picture), picture)
 
 
 def test_evaluation_takes_the_centre() -> None:
@@ -69,3 +148,10 @@ def test_evaluation_takes_the_centre() -> None:
 def test_an_impossible_scale_is_refused(scale: float) -> None:
     with pytest.raises(ValueError, match="min_scale"):
         TrainTransform(16, min_scale=scale)
+
+
+def test_impossible_options_are_refused() -> None:
+    with pytest.raises(ValueError, match="flip='maybe'"):
+        TrainTransform(16, flip="maybe")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"jitter=1\.5"):
+        TrainTransform(16, jitter=1.5)

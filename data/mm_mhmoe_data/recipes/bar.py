@@ -55,8 +55,10 @@ class Bar:
 
     def _line(self) -> None:
         self.spoke = time.monotonic()
-        left = (self.spoke - self.started) / max(self.done - self.first, 1) * (self.total - self.done)
-        parts = [f"{self.done:,} of {self.total:,} {self.unit}", self._speed(), f"{left:,.0f} s left" if left else ""]
+        made = self.done - self.first
+        left = (self.spoke - self.started) / max(made, 1) * (self.total - self.done)
+        told = f"{left:,.0f} s left" if left and 50 * made >= self.total else ""  # before that, it is mostly the start
+        parts = [f"{self.done:,} of {self.total:,} {self.unit}", self._speed(), told]
         self.console.print(", ".join(part for part in parts if part), highlight=False)
 
     def __exit__(self, *_: object) -> None:

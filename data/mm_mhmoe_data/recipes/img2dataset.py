@@ -44,6 +44,8 @@ class PairFilter:
     def objection(self, caption: str, width: int, height: int) -> str | None:
         """Why a pair is left out, or None."""
         short, long = sorted((width, height))
+        if not caption and self.min_caption:
+            return "empty caption"
         if len(caption) < self.min_caption:
             return f"caption of fewer than {self.min_caption} characters"
         if self.max_caption is not None and len(caption) > self.max_caption:

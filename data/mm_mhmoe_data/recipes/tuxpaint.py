@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from ..shards import Sample
+from .bar import Bar
 from .clusters import Item, cluster_items
 from .files import listing
 from .fingerprints import Fingerprint, fingerprint, stack
@@ -39,6 +40,7 @@ def plan_tuxpaint(
     limit: int | None = None,
     svg: bool = True,
     workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Plan:
     """The stamps of the package unpacked in `root`; planning looks at every picture, to keep twins together.
 
@@ -53,13 +55,7 @@ def plan_tuxpaint(
     if any(stamp.picture.endswith(".svg") for stamp in stamps):
         check_resvg()
     stamps = stamps[:limit]
-    usable, prints = [], list[Fingerprint]()
-    for stamp, print_ in zip(stamps, map_in_order(partial(_fingerprint, folder), stamps, workers), strict=True):
-        if isinstance(print_, str):
-            dropped.append(Dropped(reason=print_, what=stamp.picture))
-        else:
-            usable.append(stamp)
-            prints.append(print_)
+    usable, prints = _look(folder, stamps, dropped, workers, progress)
     splits = _split(usable, prints, dropped, splitting)
     return Plan(
         recipe="tuxpaint",
@@ -88,6 +84,26 @@ def plan_tuxpaint(
         dropped=dropped,
         expected={} if limit or not svg else {"captioned pictures": 950, "languages": 78},
     )
+
+
+def _look(
+    folder: Path,
+    stamps: Sequence[Stamp],
+    dropped: list[Dropped],
+    workers: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[list[Stamp], list[Fingerprint]]:
+    """The stamps whose picture can be decoded, with its fingerprint."""
+    usable, prints = list[Stamp](), list[Fingerprint]()
+    with Bar(len(stamps), progress, unit="pictures looked at") as advance:
+        for stamp, made in zip(stamps, map_in_order(partial(_fingerprint, folder), stamps, workers), strict=True):
+            advance(1)
+            if isinstance(made, str):
+                dropped.append(Dropped(reason=made, what=stamp.picture))
+            else:
+                usable.append(stamp)
+                prints.append(made)
+    return usable, prints
 
 
 def _fingerprint(folder: Path, stamp: Stamp) -> Fingerprint | str:

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import webdataset
-
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
@@ -45,21 +43,29 @@ def _numbered(samples: list[Sample], out_dir: Path, number: int) -> tuple[Path, 
     return path, write_shard(samples, path)
 
 
+def _check_bytes(sample: Sample) -> None:
+    for extension, data in sample.parts.items():
+        if not isinstance(data, bytes):
+            raise ValueError(f"sample {sample.key!r}: {extension}={data!r} must be bytes. Encode it first.")
+
+
 def write_shard(samples: Iterable[Sample], path: Path) -> int:
     """Write samples to one shard as they come; returns how many. The same guarantees as `write_shards`."""
+    import webdataset  # takes a second, and most who read shards write none
+
     path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             writer = webdataset.TarWriter(file, user="user", group="group", mode=0o644, mtime=0, encoder=False)
-            for sample in samples:
-                for extension, data in sample.parts.items():
-                    if not isinstance(data, bytes):
-                        raise ValueError(f"sample {sample.key!r}: {extension}={data!r} must be bytes. Encode it first.")
-                writer.write({"__key__": sample.key, **sample.parts})
-                count += 1
-            writer.close()
+            try:
+                for sample in samples:
+                    _check_bytes(sample)
+                    writer.write({"__key__": sample.key, **sample.parts})
+                    count += 1
+            finally:
+                writer.close()  # or it complains later that the file is closed
             file.flush()
             os.fsync(file.fileno())  # a power cut must not leave an empty file under the final name
         os.replace(temporary, path)

@@ -1,20 +1,79 @@
-"""What the tests of the recipes share: real pictures, a build, and a look at what it wrote."""
+"""Pictures and files for small sources, and a look at what a build left."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from mm_mhmoe_data.recipes.build import run_plan
-from mm_mhmoe_data.recipes.plan import Plan
+from mm_mhmoe_data.recipes.build import Plan, run_plan
 from mm_mhmoe_data.shards import Sample, iter_samples
 from PIL import Image
+
+
+class Built:
+    """A finished build: its manifest, its samples by split, its files by name."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.manifest: dict[str, Any] = json.loads((out / "manifest.json").read_text())
+        self.dropped = [json.loads(line) for line in (out / "dropped.jsonl").read_text().splitlines()]
+
+    def samples(self, split: str) -> Iterator[Sample]:
+        for shard in sorted((self.out / split).glob("*.tar")):
+            yield from iter_samples(shard)
+
+    def by_key(self, split: str) -> dict[str, Sample]:
+        return {sample.key: sample for sample in self.samples(split)}
+
+    def left_out(self) -> list[tuple[str, str]]:
+        """(reason, what) of everything that was dropped."""
+        return [(row["reason"], row["what"]) for row in self.dropped]
+
+    def facts(self, split: str) -> list[dict[str, Any]]:
+        return [json.loads(sample.parts["json"]) for sample in self.samples(split)]
+
+    def texts(self, split: str) -> list[str]:
+        return [sample.parts["txt"].decode() for sample in self.samples(split)]
+
+    def digests(self) -> dict[str, str]:
+        files = (path for path in sorted(self.out.rglob("*")) if path.is_file())
+        return {path.relative_to(self.out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def quiet(*_: object) -> None:
+    """Progress that nobody sees."""
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Callable[..., Built]:
+    """build(plan, name, workers=1): runs it in tmp_path / name."""
+
+    def run(plan: Plan, name: str = "out", workers: int = 1) -> Built:
+        run_plan(plan, tmp_path / name, workers=workers, progress=quiet)
+        return Built(tmp_path / name)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def draw() -> Callable[..., Path]:
+    """draw(path, seed, size): a picture of random blots, in the format of the name."""
+
+    def make(path: Path, seed: int, size: tuple[int, int] = (60, 40), mode: str = "RGB") -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        small = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+        Image.fromarray(small).resize(size, Image.Resampling.BICUBIC).convert(mode).save(path)
+        return path
+
+    return make
 
 
 @cache
@@ -49,39 +108,7 @@ def put() -> Callable[..., Path]:
     return write
 
 
-@pytest.fixture
-def build(tmp_path: Path) -> Callable[[Plan], tuple[Path, dict[str, Any]]]:
-    """build(plan): runs it in this process; (the folder, the manifest)."""
-
-    def run(plan: Plan) -> tuple[Path, dict[str, Any]]:
-        out = tmp_path / "built"
-        return out, run_plan(plan, out, workers=1, progress=lambda *_: None)
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def samples() -> Callable[[Path], dict[str, Sample]]:
-    """samples(folder): what lies in its shards, by key."""
-
-    def read(folder: Path) -> dict[str, Sample]:
-        return {sample.key: sample for shard in sorted(folder.glob("*.tar")) for sample in iter_samples(shard)}
-
-    return read
-
-
 @pytest.fixture(scope="session")
 def facts() -> Callable[[Sample], dict[str, Any]]:
     """facts(sample): its .json."""
     return lambda sample: json.loads(sample.parts["json"])
-
-
-@pytest.fixture(scope="session")
-def dropped() -> Callable[[Path], list[tuple[str, str]]]:
-    """dropped(out): (reason, what) of everything that the build left out."""
-
-    def read(out: Path) -> list[tuple[str, str]]:
-        rows = [json.loads(line) for line in (out / "dropped.jsonl").read_text().splitlines()]
-        return [(row["reason"], row["what"]) for row in rows]
-
-    return read

@@ -91,14 +91,14 @@ def retrieval(tmp_path: Path, put, photo, ids) -> Path:
     return root
 
 
-def test_captions_of_one_picture_come_together(retrieval: Path, spm: Path, ids, build, samples, facts, photo) -> None:
-    out, manifest = build(plan_beit3(retrieval, "coco_retrieval", BuildOptions(), tokenizer=spm))
-    (sample,) = samples(out / "val").values()
+def test_captions_of_one_picture_come_together(retrieval: Path, spm: Path, ids, build, facts, photo) -> None:
+    built = build(plan_beit3(retrieval, "coco_retrieval", BuildOptions(), tokenizer=spm))
+    (sample,) = built.by_key("val").values()
     assert sample.key == "000000042" and sample.parts["jpg"] == photo(0)
     assert sample.parts["txt"].decode().split("\n") == TEXTS[:2]
     assert facts(sample)["token_ids"] == [ids(text) for text in TEXTS[:2]]
-    assert manifest["counts"] == {"train lines": 1, "val lines": 2}
-    assert (out / "val" / "nshards.txt").read_text() == "1\n"
+    assert built.manifest["counts"] == {"train lines": 1, "val lines": 2}
+    assert (built.out / "val" / "nshards.txt").read_text() == "1\n"
 
 
 def test_ids_without_a_tokenizer_are_refused(retrieval: Path) -> None:
@@ -106,41 +106,39 @@ def test_ids_without_a_tokenizer_are_refused(retrieval: Path) -> None:
         plan_beit3(retrieval, "coco_retrieval", BuildOptions())
 
 
-def test_captioning_and_nocaps_may_have_no_text(
-    tmp_path: Path, put, photo, ids, spm: Path, build, samples, facts
-) -> None:
+def test_captioning_and_nocaps_may_have_no_text(tmp_path: Path, put, photo, ids, spm: Path, build, facts) -> None:
     for folder in ("val", "val2014"):
         put(tmp_path / folder / "09c863d76bcf6b00.jpg", photo(3))
     row = {"image_path": "val/09c863d76bcf6b00.jpg", "text_segment": None, "image_id": 7}
     put(tmp_path / "nocaps.val.jsonl", lines([row]))
-    out, _ = build(plan_beit3(tmp_path, "nocaps", BuildOptions()))
-    (sample,) = samples(out / "val").values()
+    built = build(plan_beit3(tmp_path, "nocaps", BuildOptions()))
+    (sample,) = built.by_key("val").values()
     assert sample.key == "09c863d76bcf6b00" and sample.parts["txt"] == b"" and facts(sample)["image_id"] == 7
 
 
-def test_pairs_of_nlvr2(tmp_path: Path, put, photo, ids, spm: Path, build, samples, facts) -> None:
+def test_pairs_of_nlvr2(tmp_path: Path, put, photo, ids, spm: Path, build, facts) -> None:
     paths = [f"dev/dev-269-0-img{side}.png" for side in (0, 1)]
     for number, path in enumerate(paths):
         put(tmp_path / path, photo(number, "PNG"))
     row = {"image_path": paths[0], "image2_path": paths[1], "text_segment": ids(TEXTS[4])}
     rows = [row | {"label": label, "identifier": f"dev-269-0-{label}"} for label in (1, 0)]
     put(tmp_path / "nlvr2.dev.index.jsonl", lines(rows))
-    out, _ = build(plan_beit3(tmp_path, "nlvr2", BuildOptions(), tokenizer=spm))
-    found = samples(out / "dev")
+    built = build(plan_beit3(tmp_path, "nlvr2", BuildOptions(), tokenizer=spm))
+    found = built.by_key("dev")
     first = found["dev-269-0-1"]
     assert (first.parts["left.png"], first.parts["right.png"]) == (photo(0, "PNG"), photo(1, "PNG"))
     assert first.parts["txt"].decode() == TEXTS[4] and facts(first)["identifier"] == "dev-269-0-1"
     assert [sample.parts["cls"] for sample in found.values()] == [b"1", b"0"]
 
 
-def test_classes_of_imagenet(tmp_path: Path, put, photo, build, samples) -> None:
+def test_classes_of_imagenet(tmp_path: Path, put, photo, build) -> None:
     put(tmp_path / "train/n01443537/n01443537_2.JPEG", photo(1))
     put(
         tmp_path / "imagenet.train.index.jsonl", lines([{"image_path": "train/n01443537/n01443537_2.JPEG", "label": 1}])
     )
-    out, _ = build(plan_beit3(tmp_path, "imagenet", BuildOptions()))
-    assert samples(out / "train")["n01443537_2"].parts["cls"] == b"1"
-    assert (out / "dataset_type.txt").read_text() == "classification\n"
+    built = build(plan_beit3(tmp_path, "imagenet", BuildOptions()))
+    assert built.by_key("train")["n01443537_2"].parts["cls"] == b"1"
+    assert (built.out / "dataset_type.txt").read_text() == "classification\n"
 
 
 ANSWERS = ["yes", "no", "red", "two", ""]
@@ -185,12 +183,12 @@ def vqa(tmp_path: Path, put, photo, ids) -> Path:
     return root
 
 
-def test_questions_become_files_of_vqav2(vqa: Path, spm: Path, build, samples, facts) -> None:
-    out, _ = build(plan_beit3(vqa, "vqav2", BuildOptions(), tokenizer=spm))
-    examples = read_vqa(out / "vqa" / "train_questions.json", out / "vqa" / "train_annotations.json")
+def test_questions_become_files_of_vqav2(vqa: Path, spm: Path, build, facts) -> None:
+    built = build(plan_beit3(vqa, "vqav2", BuildOptions(), tokenizer=spm))
+    examples = read_vqa(built.out / "vqa" / "train_questions.json", built.out / "vqa" / "train_annotations.json")
     assert [example.question for example in examples] == [TEXTS[2]] * 4
-    assert {example.image_key for example in examples} == set(samples(out / "train"))
-    assert facts(samples(out / "train")["000000009"])["question_ids"] == [9000, 9001, 9002, 9003]
+    assert {example.image_key for example in examples} == set(built.by_key("train"))
+    assert facts(built.by_key("train")["000000009"])["question_ids"] == [9000, 9001, 9002, 9003]
     index_of = {answer: label for label, answer in enumerate(ANSWERS)}
     for example, (labels, scores) in zip(examples, LABELS.values(), strict=True):
         wanted = dict(zip(labels, scores, strict=True))
@@ -202,13 +200,13 @@ def test_questions_become_files_of_vqav2(vqa: Path, spm: Path, build, samples, f
     assert [example.top_answer for example in examples] == ["yes", "no", "two", ""]
 
 
-def test_splits_of_the_questions(vqa: Path, spm: Path, build, samples) -> None:
-    out, manifest = build(plan_beit3(vqa, "vqav2", BuildOptions(), tokenizer=spm))
-    assert set(manifest["splits"]) == {"train", "trainable_val", "rest_val", "test"}
-    assert list(samples(out / "test")) == ["000000001", "000000016"]
-    assert read_questions(out / "vqa" / "test-dev_questions.json") == [TEXTS[3]]
-    assert len(read_questions(out / "vqa" / "fit_questions.json")) == 8
-    assert (out / "answer2label.txt").read_bytes() == (vqa / "answer2label.txt").read_bytes()
+def test_splits_of_the_questions(vqa: Path, spm: Path, build) -> None:
+    built = build(plan_beit3(vqa, "vqav2", BuildOptions(), tokenizer=spm))
+    assert set(built.manifest["splits"]) == {"train", "trainable_val", "rest_val", "test"}
+    assert list(built.by_key("test")) == ["000000001", "000000016"]
+    assert read_questions(built.out / "vqa" / "test-dev_questions.json") == [TEXTS[3]]
+    assert len(read_questions(built.out / "vqa" / "fit_questions.json")) == 8
+    assert (built.out / "answer2label.txt").read_bytes() == (vqa / "answer2label.txt").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -50,9 +50,9 @@ def root(tmp_path: Path, put, photo) -> Path:
     return root
 
 
-def test_every_picture_is_in_the_split_that_the_papers_use(root: Path, build, samples, facts, photo) -> None:
-    out, manifest = build(plan_coco(root, OPTIONS))
-    found = {split: samples(out / split) for split in ("train", "val", "test")}
+def test_every_picture_is_in_the_split_that_the_papers_use(root: Path, build, facts, photo) -> None:
+    built = build(plan_coco(root, OPTIONS))
+    found = {split: built.by_key(split) for split in ("train", "val", "test")}
     assert {split: list(rows) for split, rows in found.items()} == {
         "train": ["000000009", "000391895", "000000030"],  # restval is trained on
         "val": ["000000042"],
@@ -63,47 +63,47 @@ def test_every_picture_is_in_the_split_that_the_papers_use(root: Path, build, sa
     assert facts(owl)["captions"] == ["A red owl.", "An owl\u2028sits ", "owl"]  # as they were written
     assert facts(owl) | {"image_id": 9, "split": "train", "sentids": [90, 91, 92], "width": 96} == facts(owl)
     assert facts(found["train"]["000391895"])["split"] == "restval"
-    assert manifest["counts"] == {"train captions": 6, "val captions": 1, "test captions": 2}
-    assert manifest["expected"]["train"] == {"expected": 113_287, "found": 3}
-    assert manifest["dropped"] == {}
+    assert built.manifest["counts"] == {"train captions": 6, "val captions": 1, "test captions": 2}
+    assert built.manifest["expected"]["train"] == {"expected": 113_287, "found": 3}
+    assert built.manifest["dropped"] == {}
 
 
 def test_clip_benchmark_reads_it(root: Path, build) -> None:
-    out, _ = build(plan_coco(root, OPTIONS))
-    assert (out / "dataset_type.txt").read_text().strip().lower() == "retrieval"
-    shards = int((out / "train" / "nshards.txt").read_text())
+    built = build(plan_coco(root, OPTIONS))
+    assert (built.out / "dataset_type.txt").read_text().strip().lower() == "retrieval"
+    shards = int((built.out / "train" / "nshards.txt").read_text())
     assert shards == 2
-    reader = webdataset.WebDataset(str(out / f"train/{{0..{shards - 1}}}.tar"), shardshuffle=False)
+    reader = webdataset.WebDataset(str(built.out / f"train/{{0..{shards - 1}}}.tar"), shardshuffle=False)
     pairs = list(reader.to_tuple(["webp", "png", "jpg", "jpeg"], "txt"))
     texts = [text.decode().splitlines() for _, text in pairs]
     # A line separator inside a caption would be taken for the start of the next one.
     assert texts == [["A red owl.", "An owl sits", "owl"], ["A cow."], ["A hen."]]
 
 
-def test_what_cannot_be_used_is_named(root: Path, build, samples, dropped, put, photo) -> None:
+def test_what_cannot_be_used_is_named(root: Path, build, put, photo) -> None:
     (root / "val2014" / "COCO_val2014_000000000042.jpg").unlink()
     put(root / "val2014" / "COCO_val2014_000000000073.jpg", b"\xff\xd8 no picture")
     silent, outside = entry(5, "train", [" "]), entry(6, "train", ["up and away"])
     put(root / silent["filepath"] / silent["filename"], photo(5))
     outside["filepath"] = "../elsewhere"
     put(root / "dataset_coco.json", {"dataset": "coco", "images": [*ROWS, silent, outside]})
-    out, manifest = build(plan_coco(root, OPTIONS))
-    assert len(samples(out / "train")) == 3
-    assert dropped(out) == [
+    built = build(plan_coco(root, OPTIONS))
+    assert len(built.by_key("train")) == 3
+    assert built.left_out() == [
         ("no caption", "train2014/COCO_train2014_000000000005.jpg"),
         ("path leads out of the data set", "../elsewhere/COCO_train2014_000000000006.jpg"),
         ("picture is missing", "val2014/COCO_val2014_000000000042.jpg"),
         ("unreadable picture", "val2014/COCO_val2014_000000000073.jpg"),
     ]
-    assert manifest["splits"]["val"]["samples"] == 0
+    assert built.manifest["splits"]["val"]["samples"] == 0
 
 
-def test_pictures_shrink_when_asked(root: Path, build, samples, facts) -> None:
-    out, manifest = build(plan_coco(root, BuildOptions(pictures=PictureOptions(image_size=32), limit=1)))
-    (sample,) = samples(out / "train").values()
+def test_pictures_shrink_when_asked(root: Path, build, facts) -> None:
+    built = build(plan_coco(root, BuildOptions(pictures=PictureOptions(image_size=32), limit=1)))
+    (sample,) = built.by_key("train").values()
     assert "webp" in sample.parts and "jpg" not in sample.parts
     assert facts(sample) | {"width": 32, "height": 32, "original_width": 96} == facts(sample)
-    assert manifest["expected"] == {}  # a trial is not held against the full counts
+    assert built.manifest["expected"] == {}  # a trial is not held against the full counts
 
 
 def test_the_counts_are_those_of_the_papers() -> None:

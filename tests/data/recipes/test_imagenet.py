@@ -39,24 +39,24 @@ def flat(root: Path) -> Path:
 
 
 def test_clip_benchmark_reads_it(root: Path, build) -> None:
-    out, manifest = build(plan_imagenet(root, OPTIONS))
-    shards = int((out / "train" / "nshards.txt").read_text())
-    reader = webdataset.WebDataset(str(out / f"train/{{0..{shards - 1}}}.tar"), shardshuffle=False).decode()
+    built = build(plan_imagenet(root, OPTIONS))
+    shards = int((built.out / "train" / "nshards.txt").read_text())
+    reader = webdataset.WebDataset(str(built.out / f"train/{{0..{shards - 1}}}.tar"), shardshuffle=False).decode()
     rows = list(reader.to_tuple("__key__", "cls", "txt"))
-    names = [line.strip() for line in (out / "classnames.txt").read_text().splitlines()]
+    names = [line.strip() for line in (built.out / "classnames.txt").read_text().splitlines()]
     assert len(names) == 1000 and (names[0], names[1], names[999]) == ("tench", "goldfish", "toilet paper")
     assert {key: label for key, label, _ in rows} == {f"{w}_{copy}": CLASSES[w] for w in CLASSES for copy in range(2)}
     assert all(text == names[label] for _, label, text in rows)
-    assert (out / "dataset_type.txt").read_text().strip() == "classification"
-    templates = (out / "zeroshot_classification_templates.txt").read_text().splitlines()
+    assert (built.out / "dataset_type.txt").read_text().strip() == "classification"
+    templates = (built.out / "zeroshot_classification_templates.txt").read_text().splitlines()
     assert len(templates) == 80 and templates[0] == "a bad photo of a {c}."
-    assert manifest["expected"]["train classes"] == {"expected": 1000, "found": 3}
-    assert manifest["expected"]["val"] == {"expected": 50_000, "found": 4}
+    assert built.manifest["expected"]["train classes"] == {"expected": 1000, "found": 3}
+    assert built.manifest["expected"]["val"] == {"expected": 50_000, "found": 4}
 
 
-def test_members_are_named_for_what_they_are(root: Path, build, samples, facts, photo) -> None:
-    out, _ = build(plan_imagenet(root, OPTIONS))
-    found = samples(out / "train")
+def test_members_are_named_for_what_they_are(root: Path, build, facts, photo) -> None:
+    built = build(plan_imagenet(root, OPTIONS))
+    found = built.by_key("train")
     assert found["n01443537_0"].parts["jpg"] == photo(2)
     assert found["n01443537_1"].parts["png"] == photo(3, "PNG")  # ImageNet too has a PNG that is called .JPEG
     assert facts(found["n01443537_1"]) | {"wnid": "n01443537", "label": 1, "caption": "goldfish"} == facts(
@@ -73,12 +73,12 @@ def test_classes_are_mixed_in_the_same_way_each_time(root: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["csv", "txt"])
-def test_a_flat_validation_set_takes_its_classes_from_a_file(flat: Path, put, form: str, build, samples) -> None:
+def test_a_flat_validation_set_takes_its_classes_from_a_file(flat: Path, put, form: str, build) -> None:
     names = [f"ILSVRC2012_val_{number:08d}" for number in range(1, 5)]
     rows = [f"{name},{wnid} 1 2 3 4 {wnid} 5 6 7 8" for name, wnid in zip(names, VAL, strict=True)]
     text = "\n".join(["ImageId,PredictionString", *rows[::-1]] if form == "csv" else VAL)
-    out, _ = build(plan_imagenet(flat, OPTIONS, val_labels=put(flat / f"labels.{form}", text)))
-    found = samples(out / "val")
+    built = build(plan_imagenet(flat, OPTIONS, val_labels=put(flat / f"labels.{form}", text)))
+    found = built.by_key("val")
     assert {key: int(found[key].parts["cls"]) for key in sorted(found)} == dict(
         zip(names, [CLASSES[wnid] for wnid in VAL], strict=True)
     )

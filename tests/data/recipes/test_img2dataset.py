@@ -40,19 +40,22 @@ def root(tmp_path: Path, photo) -> Path:
     return root
 
 
-def test_pairs_are_numbered_anew(root: Path, build, samples, facts, photo) -> None:
-    out, manifest = build(plan_img2dataset(root, PictureOptions(), PairFilter()))
-    found = samples(out / "train")
+def test_pairs_are_numbered_anew(root: Path, build, facts, photo) -> None:
+    built = build(plan_img2dataset(root, PictureOptions(), PairFilter()))
+    found = built.by_key("train")
     assert list(found) == ["000000000", "000000001", "000010000"]
     assert found["000000001"].parts["jpg"] == photo(1) and found["000000001"].parts["txt"] == b"a cow"
     assert facts(found["000010000"]) | {"key": "000010000", "source_key": "000040002", "sha256": "0"} == facts(
         found["000010000"]
     )
     assert facts(found["000010000"])["original_width"] == 640  # of the picture that img2dataset downloaded
-    assert manifest["dropped"] == {} and manifest["counts"] == {"shards": 2, "shards without a stats file": 0}
+    assert built.manifest["dropped"] == {} and built.manifest["counts"] == {
+        "shards": 2,
+        "shards without a stats file": 0,
+    }
 
 
-def test_what_is_left_out_has_a_reason(root: Path, photo, build, dropped, samples) -> None:
+def test_what_is_left_out_has_a_reason(root: Path, photo, build) -> None:
     rows = [
         pair("000050000", photo(3), "fine"),
         pair("000050001", b"GIF89a no", "broken"),
@@ -63,16 +66,16 @@ def test_what_is_left_out_has_a_reason(root: Path, photo, build, dropped, sample
         pair("000050006", photo(7), "") | {"txt": b"\xff\xfe"},
     ]
     write(root, 5, rows)
-    out, _ = build(plan_img2dataset(root, PictureOptions(), PairFilter()))
-    assert dropped(out) == [
+    built = build(plan_img2dataset(root, PictureOptions(), PairFilter()))
+    assert built.left_out() == [
         ("unreadable picture", "00005.tar: 000050001"),
-        ("caption of fewer than 1 characters", "00005.tar: 000050002"),
+        ("empty caption", "00005.tar: 000050002"),
         ("status is not success", "00005.tar: 000050003: failed_to_download"),
         (".json is not an object", "00005.tar: 000050004"),
         ("no picture", "00005.tar: 000050005"),
         ("caption is not UTF-8", "00005.tar: 000050006"),
     ]
-    assert len(samples(out / "train")) == 4
+    assert len(built.by_key("train")) == 4
 
 
 @pytest.mark.parametrize(
@@ -85,12 +88,12 @@ def test_what_is_left_out_has_a_reason(root: Path, photo, build, dropped, sample
         (PairFilter(min_caption=0, max_aspect=1.1), ["more than 1.1 times as long as wide"]),
     ],
 )
-def test_filters(root: Path, photo, build, dropped, pairs: PairFilter, reasons: list[str]) -> None:
+def test_filters(root: Path, photo, build, pairs: PairFilter, reasons: list[str]) -> None:
     wide = io.BytesIO()
     Image.open(io.BytesIO(photo(9))).resize((120, 100)).save(wide, "JPEG")
     write(root, 9, [pair("000090000", wide.getvalue(), "a wide picture")])
-    out, _ = build(plan_img2dataset(root, PictureOptions(), pairs))
-    assert [reason for reason, _ in dropped(out)] == reasons
+    built = build(plan_img2dataset(root, PictureOptions(), pairs))
+    assert [reason for reason, _ in built.left_out()] == reasons
 
 
 def test_the_aspect_counts_in_both_directions() -> None:
@@ -103,27 +106,27 @@ def test_the_aspect_counts_in_both_directions() -> None:
     ]
 
 
-def test_a_cut_shard_gives_what_is_before_the_cut(root: Path, build, samples, dropped) -> None:
+def test_a_cut_shard_gives_what_is_before_the_cut(root: Path, build) -> None:
     path = root / "00000.tar"
     path.write_bytes(path.read_bytes()[: -4096 - 10240])
-    out, _ = build(plan_img2dataset(root, PictureOptions(), PairFilter()))
-    assert "000010000" in samples(out / "train")
-    reasons = dict(dropped(out))
+    built = build(plan_img2dataset(root, PictureOptions(), PairFilter()))
+    assert "000010000" in built.by_key("train")
+    reasons = dict(built.left_out())
     assert str(root) not in reasons["rest of a damaged shard"] and "00000.tar" in reasons["rest of a damaged shard"]
     assert "2 written" in reasons["shard with another count than its stats file"]
 
 
-def test_counts_are_held_against_the_stats_files(root: Path, photo, build, dropped) -> None:
+def test_counts_are_held_against_the_stats_files(root: Path, photo, build) -> None:
     write(root, 4, [pair("000040002", photo(2), "a hen")], successes=3)
     (root / "00000_stats.json").unlink()
-    out, manifest = build(plan_img2dataset(root, PictureOptions(), PairFilter()))
-    assert dropped(out) == [("shard with another count than its stats file", "00004.tar: 1 pairs, 3 written")]
-    assert manifest["counts"]["shards without a stats file"] == 1
+    built = build(plan_img2dataset(root, PictureOptions(), PairFilter()))
+    assert built.left_out() == [("shard with another count than its stats file", "00004.tar: 1 pairs, 3 written")]
+    assert built.manifest["counts"]["shards without a stats file"] == 1
 
 
-def test_a_trial_takes_a_few_shards(root: Path, build, samples) -> None:
-    out, _ = build(plan_img2dataset(root, PictureOptions(), PairFilter(), max_shards=1))
-    assert len(samples(out / "train")) == 2
+def test_a_trial_takes_a_few_shards(root: Path, build) -> None:
+    built = build(plan_img2dataset(root, PictureOptions(), PairFilter(), max_shards=1))
+    assert len(built.by_key("train")) == 2
 
 
 def test_a_folder_without_tars_is_refused(tmp_path: Path) -> None:

@@ -35,9 +35,9 @@ def root(tmp_path: Path, put, photo) -> Path:
     return root
 
 
-def test_a_sample_has_two_pictures(root: Path, build, samples, facts, photo) -> None:
-    out, manifest = build(plan_nlvr2(root, BuildOptions()))
-    train = samples(out / "train")
+def test_a_sample_has_two_pictures(root: Path, build, facts, photo) -> None:
+    built = build(plan_nlvr2(root, BuildOptions()))
+    train = built.by_key("train")
     assert list(train) == ["train-10171-0-0", "train-10171-0-1"]
     first = train["train-10171-0-0"]
     assert set(first.parts) == {"left.png", "right.png", "txt", "cls", "json"}
@@ -46,24 +46,24 @@ def test_a_sample_has_two_pictures(root: Path, build, samples, facts, photo) -> 
     assert [sample.parts["cls"] for sample in train.values()] == [b"1", b"0"]
     assert facts(first) | {"label": True, "synset": "owl", "identifier": "train-10171-0-0"} == facts(first)
     assert facts(first)["filenames"][1] == "images/train/60/train-10171-0-img1.png"
-    assert facts(samples(out / "dev")["dev-269-0-0"])["filenames"][0] == "dev/dev-269-0-img0.png"
-    assert "left.jpg" in samples(out / "test1")["test1-261-2-0"].parts
-    assert manifest["counts"] == {"train true": 1, "dev true": 0, "test1 true": 1}
-    assert [row["expected"] for row in manifest["expected"].values()] == [86_373, 6_982, 6_967]
+    assert facts(built.by_key("dev")["dev-269-0-0"])["filenames"][0] == "dev/dev-269-0-img0.png"
+    assert "left.jpg" in built.by_key("test1")["test1-261-2-0"].parts
+    assert built.manifest["counts"] == {"train true": 1, "dev true": 0, "test1 true": 1}
+    assert [row["expected"] for row in built.manifest["expected"].values()] == [86_373, 6_982, 6_967]
 
 
 def test_webdataset_sees_both_pictures_under_one_key(root: Path, build, photo) -> None:
-    out, _ = build(plan_nlvr2(root, BuildOptions()))
-    (row,) = webdataset.WebDataset(str(out / "dev/00000.tar"), shardshuffle=False)
+    built = build(plan_nlvr2(root, BuildOptions()))
+    (row,) = webdataset.WebDataset(str(built.out / "dev/00000.tar"), shardshuffle=False)
     assert row["__key__"] == "dev-269-0-0"
     assert (row["left.png"], row["right.png"]) == (photo(2, "PNG"), photo(3, "PNG"))
 
 
-def test_a_missing_picture_takes_its_sentences_along(root: Path, build, dropped) -> None:
+def test_a_missing_picture_takes_its_sentences_along(root: Path, build) -> None:
     (root / "images/train/60/train-10171-0-img1.png").unlink()
-    out, manifest = build(plan_nlvr2(root, BuildOptions()))
-    assert manifest["dropped"] == {"picture is missing": 2}
-    assert dropped(out)[1][1] == "images/train/60/train-10171-0-img1.png, of train-10171-0-1"
+    built = build(plan_nlvr2(root, BuildOptions()))
+    assert built.manifest["dropped"] == {"picture is missing": 2}
+    assert built.left_out()[1][1] == "images/train/60/train-10171-0-img1.png, of train-10171-0-1"
 
 
 @pytest.mark.parametrize(

@@ -25,25 +25,25 @@ def root(tmp_path: Path, put, photo) -> Path:
     return root
 
 
-def test_captions_and_domains(root: Path, build, samples, facts, dropped) -> None:
-    out, manifest = build(plan_nocaps(root, BuildOptions()))
-    found = samples(out / "val")
+def test_captions_and_domains(root: Path, build, facts) -> None:
+    built = build(plan_nocaps(root, BuildOptions()))
+    found = built.by_key("val")
     assert list(found) == ["000000000", "000000001"]
     assert found["000000001"].parts["txt"].decode().split("\n") == [f"1 is {n}" for n in range(10)]
     assert facts(found["000000001"]) | {"domain": "near-domain", "image_id": 1} == facts(found["000000001"])
-    assert dropped(out) == [("no caption", f"val/{2:016x}.jpg")]
-    assert manifest["counts"] == {"val in-domain": 1, "val near-domain": 2}
-    assert manifest["expected"] == {"val": {"expected": 4_500, "found": 2}}
-    assert not (out / "test").exists()
+    assert built.left_out() == [("no caption", f"val/{2:016x}.jpg")]
+    assert built.manifest["counts"] == {"val in-domain": 1, "val near-domain": 2}
+    assert built.manifest["expected"] == {"val": {"expected": 4_500, "found": 2}}
+    assert not (built.out / "test").exists()
 
 
-def test_the_test_set_has_no_captions(root: Path, put, photo, build, samples) -> None:
+def test_the_test_set_has_no_captions(root: Path, put, photo, build) -> None:
     put(root / TEST, {"images": [{"id": 7, "file_name": "aa.jpg", "open_images_id": "aa"}]})
     put(root / "test" / "aa.jpg", photo(5))
-    out, manifest = build(plan_nocaps(root, BuildOptions()))
-    (sample,) = samples(out / "test").values()
+    built = build(plan_nocaps(root, BuildOptions()))
+    (sample,) = built.by_key("test").values()
     assert sample.parts["txt"] == b"" and sample.parts["jpg"] == photo(5)
-    assert manifest["expected"]["test"] == {"expected": 10_600, "found": 1}
+    assert built.manifest["expected"]["test"] == {"expected": 10_600, "found": 1}
 
 
 def test_another_file_is_one_clear_error(root: Path, put) -> None:

@@ -38,9 +38,9 @@ def root(tmp_path: Path, put, photo) -> Path:
     return root
 
 
-def test_phrases_are_captions(root: Path, build, samples, facts, photo, dropped) -> None:
-    out, manifest = build(plan_visual_genome(root, BuildOptions(samples_per_shard=3)))
-    found = samples(out / "train")
+def test_phrases_are_captions(root: Path, build, facts, photo) -> None:
+    built = build(plan_visual_genome(root, BuildOptions(samples_per_shard=3)))
+    found = built.by_key("train")
     assert list(found) == ["000000001", "000000002", "000000003", "002417997"]
     first = found["000000001"]
     assert first.parts["jpg"] == photo(0)
@@ -48,26 +48,29 @@ def test_phrases_are_captions(root: Path, build, samples, facts, photo, dropped)
     assert facts(first)["boxes"] == [[0, 2, 30, 40], [10, 2, 30, 40], [30, 2, 30, 40]]
     assert facts(first)["region_ids"] == [100, 101, 103] and facts(first)["filename"] == "VG_100K_2/1.jpg"
     assert facts(found["000000002"])["coco_id"] == 42
-    assert manifest["counts"] == {"phrases": 6, "pictures that are in COCO": 3}
-    assert dropped(out) == [("no phrase", "VG_100K/4.jpg")]
-    assert manifest["expected"] == {"train": {"expected": 108_077, "found": 4}}
+    assert built.manifest["counts"] == {"phrases": 6, "pictures that are in COCO": 3}
+    assert built.left_out() == [("no phrase", "VG_100K/4.jpg")]
+    assert built.manifest["expected"] == {"train": {"expected": 108_077, "found": 4}}
 
 
-def test_the_number_of_phrases_can_be_limited(root: Path, build, samples) -> None:
-    out, _ = build(plan_visual_genome(root, BuildOptions(), max_phrases=2))
-    assert samples(out / "train")["000000001"].parts["txt"] == b"a red roof\ntree"
+def test_the_number_of_phrases_can_be_limited(root: Path, build) -> None:
+    built = build(plan_visual_genome(root, BuildOptions(), max_phrases=2))
+    assert built.by_key("train")["000000001"].parts["txt"] == b"a red roof\ntree"
 
 
-def test_pictures_of_coco_val_and_test_stay_out(root: Path, tmp_path: Path, put, build, samples, dropped) -> None:
+def test_pictures_of_coco_val_and_test_stay_out(root: Path, tmp_path: Path, put, build) -> None:
     images = [
         {"filepath": "val2014", "filename": f"{number}.jpg", "cocoid": number, "split": split, "sentences": []}
         for number, split in {42: "val", 73: "test", 9: "restval"}.items()
     ]
     karpathy = put(tmp_path / "dataset_coco.json", {"dataset": "coco", "images": images})
-    out, manifest = build(plan_visual_genome(root, BuildOptions(), karpathy=karpathy))
-    assert list(samples(out / "train")) == ["000000001", "002417997"]
-    assert dropped(out)[:2] == [("in COCO's val split", "VG_100K_2/2.jpg"), ("in COCO's test split", "VG_100K/3.jpg")]
-    assert manifest["expected"] == {}
+    built = build(plan_visual_genome(root, BuildOptions(), karpathy=karpathy))
+    assert list(built.by_key("train")) == ["000000001", "002417997"]
+    assert built.left_out()[:2] == [
+        ("in COCO's val split", "VG_100K_2/2.jpg"),
+        ("in COCO's test split", "VG_100K/3.jpg"),
+    ]
+    assert built.manifest["expected"] == {}
 
 
 @pytest.mark.parametrize(

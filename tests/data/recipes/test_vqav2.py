@@ -78,35 +78,37 @@ def root(tmp_path: Path, put, photo) -> Path:
     return root
 
 
-def test_splits_are_those_of_beit3(root: Path, build, samples, facts, photo) -> None:
-    out, manifest = build(plan_vqav2(root, BuildOptions(), rest_val=3))
-    found = {split: samples(out / split) for split in ("train", "trainable_val", "rest_val", "test")}
+def test_splits_are_those_of_beit3(root: Path, build, facts, photo) -> None:
+    built = build(plan_vqav2(root, BuildOptions(), rest_val=3))
+    found = {split: built.by_key(split) for split in ("train", "trainable_val", "rest_val", "test")}
     # 25 has no answer of the vocabulary, so BEiT-3 trains on nothing of it; of 9, "odd" stays: one person said yes.
     assert list(found["train"]) == ["000000009", "000000030"]
     assert facts(found["train"]["000000009"])["question_ids"] == [9000, 9001]
     assert len(found["rest_val"]) == 3 and len(found["trainable_val"]) == 5
     assert {*found["rest_val"], *found["trainable_val"]} == {f"{image:09d}" for image in range(42, 50)}
-    assert list(found["test"]) == ["000000001", "000000016"] and not (out / "test-dev").exists()
+    assert list(found["test"]) == ["000000001", "000000016"] and not (built.out / "test-dev").exists()
     assert found["test"]["000000016"].parts["jpg"] == photo(16) and found["test"]["000000016"].parts["txt"] == b""
-    assert read_answers_file(out / "answer2label.txt") == ["yes"]
-    assert manifest["counts"]["questions without an answer of the vocabulary"] == 2
-    assert manifest["expected"]["answers"] == {"expected": 3_129, "found": 1}
+    assert read_answers_file(built.out / "answer2label.txt") == ["yes"]
+    assert built.manifest["counts"]["questions without an answer of the vocabulary"] == 2
+    assert built.manifest["expected"]["answers"] == {"expected": 3_129, "found": 1}
 
 
-def test_questions_fit_their_pictures(root: Path, build, samples) -> None:
-    out, manifest = build(plan_vqav2(root, BuildOptions(), rest_val=3))
+def test_questions_fit_their_pictures(root: Path, build) -> None:
+    built = build(plan_vqav2(root, BuildOptions(), rest_val=3))
     sizes = {}
     for split in ("train", "trainable_val", "rest_val"):
-        examples = read_vqa(out / "vqa" / f"{split}_questions.json", out / "vqa" / f"{split}_annotations.json")
-        assert {example.image_key for example in examples} == set(samples(out / split))
+        examples = read_vqa(
+            built.out / "vqa" / f"{split}_questions.json", built.out / "vqa" / f"{split}_annotations.json"
+        )
+        assert {example.image_key for example in examples} == set(built.by_key(split))
         sizes[split] = len(examples)
-    fit = read_vqa(out / "vqa" / "fit_questions.json", out / "vqa" / "fit_annotations.json")
+    fit = read_vqa(built.out / "vqa" / "fit_questions.json", built.out / "vqa" / "fit_annotations.json")
     assert len(fit) == sizes["train"] + sizes["trainable_val"] == 3 + 5
     assert fit[1].answers == ("odd",) * 9 + ("yes",) and fit[1].top_answer == "odd"
-    assert len(read_questions(out / "vqa" / "test_questions.json")) == 3
-    assert len(read_questions(out / "vqa" / "test-dev_questions.json")) == 1
-    assert not (out / "vqa" / "test_annotations.json").exists()
-    assert manifest["questions"] == {"train": 3, "trainable_val": 5, "rest_val": 3, "test": 3, "test-dev": 1}
+    assert len(read_questions(built.out / "vqa" / "test_questions.json")) == 3
+    assert len(read_questions(built.out / "vqa" / "test-dev_questions.json")) == 1
+    assert not (built.out / "vqa" / "test_annotations.json").exists()
+    assert built.manifest["questions"] == {"train": 3, "trainable_val": 5, "rest_val": 3, "test": 3, "test-dev": 1}
 
 
 def test_the_held_out_pictures_are_a_function_of_the_seed(root: Path) -> None:
@@ -117,28 +119,28 @@ def test_the_held_out_pictures_are_a_function_of_the_seed(root: Path) -> None:
     assert len({chosen(seed) for seed in range(5)}) > 1
 
 
-def test_a_missing_picture_takes_its_questions_along(root: Path, build, dropped) -> None:
+def test_a_missing_picture_takes_its_questions_along(root: Path, build) -> None:
     (root / "train2014" / "COCO_train2014_000000000009.jpg").unlink()
-    out, manifest = build(plan_vqav2(root, BuildOptions(), rest_val=3))
-    assert dropped(out) == [("picture is missing", "train2014/COCO_train2014_000000000009.jpg")]
-    assert manifest["questions"]["train"] == 1
+    built = build(plan_vqav2(root, BuildOptions(), rest_val=3))
+    assert built.left_out() == [("picture is missing", "train2014/COCO_train2014_000000000009.jpg")]
+    assert built.manifest["questions"]["train"] == 1
     # What the people answered still counts for the vocabulary: it must be the same for everybody.
-    assert read_answers_file(out / "answer2label.txt") == ["yes"]
+    assert read_answers_file(built.out / "answer2label.txt") == ["yes"]
 
 
 def test_without_the_test_sets(root: Path, build) -> None:
     for name in ("test", "test-dev"):
         (root / "vqa" / QUESTIONS[name]).unlink()
-    out, manifest = build(plan_vqav2(root, BuildOptions(), rest_val=3))
-    assert set(manifest["splits"]) == {"train", "trainable_val", "rest_val"}
-    assert not list((out / "vqa").glob("test*"))
+    built = build(plan_vqav2(root, BuildOptions(), rest_val=3))
+    assert set(built.manifest["splits"]) == {"train", "trainable_val", "rest_val"}
+    assert not list((built.out / "vqa").glob("test*"))
 
 
-def test_a_limit_keeps_questions_and_pictures_together(root: Path, build, samples) -> None:
-    out, _ = build(plan_vqav2(root, BuildOptions(limit=2), rest_val=1))
-    assert len(samples(out / "trainable_val")) == len(samples(out / "rest_val")) == 1
-    out_questions = json.loads((out / "vqa" / "test_questions.json").read_bytes())["questions"]
-    assert {f"{row['image_id']:09d}" for row in out_questions} == set(samples(out / "test"))
+def test_a_limit_keeps_questions_and_pictures_together(root: Path, build) -> None:
+    built = build(plan_vqav2(root, BuildOptions(limit=2), rest_val=1))
+    assert len(built.by_key("trainable_val")) == len(built.by_key("rest_val")) == 1
+    out_questions = json.loads((built.out / "vqa" / "test_questions.json").read_bytes())["questions"]
+    assert {f"{row['image_id']:09d}" for row in out_questions} == set(built.by_key("test"))
 
 
 @pytest.mark.parametrize(
