@@ -1,30 +1,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mm_mhmoe.commands.sources import data_path
-
-
-def build(recipe: Literal["openclipart"], root: Path, out: Path, image_size: int = 96, seed: int = 0) -> None:
-    """Turns a source into WebDataset shards, questions and a dataset card.
-
-    Args:
-        recipe: which source. openclipart: the Debian packages openclipart-png and openclipart-svg, unpacked
-            (apt-get download openclipart-png openclipart-svg; dpkg-deb -x each of them into root).
-        root: where the source lies.
-        out: directory to write; must not exist or be empty.
-        image_size: side of the square pictures in pixels.
-        seed: of the splits and questions; the same seed gives the same bytes.
-    """
-    from mm_mhmoe_data.recipes import RECIPES
-
-    manifest = RECIPES[recipe](root, out, image_size=image_size, seed=seed)
-    counts = ", ".join(f"{name} {split['pictures']:,}" for name, split in manifest["splits"].items())
-    Console().print(f"data build: {counts} pairs -> {out}", highlight=False)
 
 
 def index(shards: str, index_dir: Path | None = None, workers: int = 0) -> None:
