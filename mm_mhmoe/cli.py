@@ -25,8 +25,15 @@ Tree = Mapping[str, "str | tuple[str, Tree]"]
 COMMANDS: Tree = {
     "demo": "demo:demo",
     "data": (
-        "Build shards, count them, look at them.",
-        {"build": "data:build", "index": "data:index", "stats": "data:stats", "preview": "data:preview"},
+        "Build shards, check them, count them, look at them.",
+        {
+            "build": "data:build",
+            "index": "data:index",
+            "validate": "validate:validate",
+            "overlap": "overlap:overlap",
+            "stats": "data:stats",
+            "preview": "data:preview",
+        },
     ),
     "tokenizer": ("The text tokenizer.", {"train": "tokenizer:train"}),
     "vqkd": "vqkd:vqkd",
@@ -51,6 +58,8 @@ SUMMARIES = {
     "demo": "The whole path on the shipped clip-art, ending in an HTML report.",
     "data build": "Turn a source into WebDataset shards.",
     "data index": "Check shards once and keep where every sample lies.",
+    "data validate": "Find what is wrong with shards, and save what is intact.",
+    "data overlap": "Find pictures of one set of shards that occur in another.",
     "data stats": "Count what shards hold.",
     "data preview": "Draw a contact sheet of pictures and captions.",
     "tokenizer train": "Train a SentencePiece tokenizer on the captions of shards.",

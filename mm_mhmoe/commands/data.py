@@ -61,7 +61,7 @@ def index(shards: str, index_dir: Path | None = None, workers: int = 0) -> None:
 
 
 def stats(shards: str) -> None:
-    """Counts what shards hold and prints a table.
+    """Counts what shards hold and prints a table. What is wrong with them is found by `data validate`.
 
     Args:
         shards: a directory, glob or brace range of .tar files, or demo:train.

@@ -32,7 +32,7 @@ class Header(NamedTuple):
 
 def plain_header(block: bytes, at: int) -> Header:
     """The header at byte `at` that needs no others. Raises `HeaderError`."""
-    return Header(block[156:157], _name(block), _number(block[124:136], at), at + BLOCK)
+    return Header(block[156:157], _name(block, at), _number(block[124:136], at), at + BLOCK)
 
 
 def long_header(file: IO[bytes], at: int) -> Header:
@@ -49,7 +49,7 @@ def long_header(file: IO[bytes], at: int) -> Header:
         kind = block[156:157]
         count = _number(block[124:136], at)
         if kind not in LONG:
-            return Header(kind, _name(block) if name is None else name, count if size is None else size, at + BLOCK)
+            return Header(kind, _name(block, at) if name is None else name, count if size is None else size, at + BLOCK)
         if count > _MAX_EXTRA_BYTES:
             raise HeaderError(at, f"belongs to a name of {count} bytes; at most {_MAX_EXTRA_BYTES} are read")
         content = _read(file, at + BLOCK, count, first)
@@ -89,11 +89,13 @@ def checksum_holds(block: bytes, unsigned_sum: int | None = None) -> bool:
     return stated in (int(header_sums(octets_1B)[0]), int(header_sums(octets_1B.view(np.int8))[0]))
 
 
-def _name(block: bytes) -> bytes:
+def _name(block: bytes, at: int) -> bytes:
     name = block[:100].split(b"\0", 1)[0]
-    if block[257:263] == b"ustar\0" and block[345]:
-        return block[345:500].split(b"\0", 1)[0] + b"/" + name
-    return name
+    if not block[345]:
+        return name
+    if block[257:263] != b"ustar\0":
+        raise HeaderError(at, "has a prefix to its name that some readers take and others leave")
+    return block[345:500].split(b"\0", 1)[0] + b"/" + name
 
 
 def _number(field: bytes, at: int) -> int:
