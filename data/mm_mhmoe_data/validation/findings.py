@@ -97,7 +97,11 @@ class Checks:
 
 @dataclass(kw_only=True)
 class ShardReport:
-    """What was found in one shard. intact: samples that training can use. key_hash_n: 64 bits of every key."""
+    """What was found in one shard.
+
+    intact: samples that can be used, if not as the shard is, then once it is salvaged.
+    key_hash_n: 64 bits of every key.
+    """
 
     shard: str
     samples: int = 0
