@@ -25,7 +25,7 @@ Tree = Mapping[str, "str | tuple[str, Tree]"]
 COMMANDS: Tree = {
     "demo": "demo:demo",
     "data": (
-        "Build shards, count them, look at them.",
+        "Build shards, check them, count them, look at them.",
         {
             "build": (
                 "Turn a source into WebDataset shards.",
@@ -47,6 +47,8 @@ COMMANDS: Tree = {
                 },
             ),
             "index": "data:index",
+            "validate": "validate:validate",
+            "overlap": "overlap:overlap",
             "stats": "data:stats",
             "preview": "data:preview",
         },
@@ -87,6 +89,8 @@ SUMMARIES = {
     "data build imagenet": "ImageNet-1k.",
     "data build beit3": "BEiT-3's index files with their pictures.",
     "data index": "Check shards once and keep where every sample lies.",
+    "data validate": "Find what is wrong with shards, and save what is intact.",
+    "data overlap": "Find pictures of one set of shards that occur in another.",
     "data stats": "Count what shards hold.",
     "data preview": "Draw a contact sheet of pictures and captions.",
     "tokenizer train": "Train a SentencePiece tokenizer on the captions of shards.",

@@ -121,7 +121,7 @@ class ShardDataset:
             return {}
         try:
             content = json.loads(self._read(index, "json", MAX_CAPTION_BYTES))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if isinstance(error, SampleError):
                 raise
             raise self._shards.error(index, f"has a .json that cannot be read ({error})", "json") from error

@@ -43,7 +43,7 @@ def index(shards: str, index_dir: Path | None = None, workers: int = 0) -> None:
 
 
 def stats(shards: str) -> None:
-    """Counts what shards hold and prints a table.
+    """Counts what shards hold and prints a table. What is wrong with them is found by `data validate`.
 
     Args:
         shards: a directory, glob or brace range of .tar files, or demo:train.
@@ -51,7 +51,7 @@ def stats(shards: str) -> None:
     from mm_mhmoe_data.shards import expand_shards
     from mm_mhmoe_data.stats import shard_stats
 
-    Console().print(shard_stats([shard.local() for shard in expand_shards(data_path(shards))]).table())
+    Console().print(shard_stats(expand_shards(data_path(shards))).table())
 
 
 def preview(

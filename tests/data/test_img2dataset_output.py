@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_data.shards import ShardError
-from mm_mhmoe_data.stats import shard_stats
+from mm_mhmoe_data.validation import Checks, validate_shards
 
 from mm_mhmoe.commands.sources import data_path
 
@@ -24,7 +24,7 @@ def test_pairs_and_pictures_are_those_that_were_downloaded() -> None:
         metadata = pictures.metadata(i)
         assert (metadata["key"], metadata["status"]) == (pictures.keys[i], "success")
         assert pictures.picture(i).shape == (3, metadata["height"], metadata["width"])
-    assert shard_stats(sorted(OUTPUT.glob("*.tar"))).problems == []
+    assert not validate_shards(sorted(OUTPUT.glob("*.tar")), Checks(parts="images")).findings
 
 
 def test_its_own_counts_are_compared(tmp_path: Path) -> None:

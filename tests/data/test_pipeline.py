@@ -161,6 +161,15 @@ def test_a_sample_without_json_has_no_metadata(write_shard: Write, make_picture:
     assert ShardDataset(write_shard(png=make_picture(0), txt=b"x")).metadata(0) == {}
 
 
+@pytest.mark.parametrize("content", [b"{", b"[]", b"[" * 60_000, b"x" * 70_000])
+def test_a_bad_json_names_shard_and_sample(
+    write_shard: Write, make_picture: Callable[..., bytes], content: bytes
+) -> None:
+    dataset = ShardDataset(write_shard(png=make_picture(0), txt=b"x", json=content))
+    with pytest.raises(ValueError, match=r"00000\.tar.*000000007.*\.json"):
+        dataset.metadata(0)
+
+
 def test_the_pixels_stay_on_disk(tmp_path: Path, make_picture: Callable[..., bytes]) -> None:
     # A set is sent to every data worker and may be far larger than memory.
     write_shards(

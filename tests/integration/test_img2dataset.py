@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from mm_mhmoe_data.pipeline import ShardDataset
-from mm_mhmoe_data.stats import shard_stats
+from mm_mhmoe_data.validation import Checks, validate_shards
 
 from mm_mhmoe.commands.sources import data_path
 
@@ -76,4 +76,4 @@ def test_its_output_is_read_unchanged(served: tuple[Path, list[str]], tmp_path: 
         metadata = pictures.metadata(i)
         assert metadata["key"] == pictures.keys[i] and metadata["status"] == "success"
         assert pictures.picture(i).shape == (3, metadata["height"], metadata["width"])
-    assert shard_stats([out / "00000.tar", out / "00001.tar"]).problems == []
+    assert not validate_shards([out / "00000.tar", out / "00001.tar"], Checks(parts="images")).findings

@@ -53,7 +53,11 @@ Fingerprint = tuple[int, int, NDArray[np.int16]]
 def fingerprint(content: bytes) -> Fingerprint:
     """(phash, dhash, colour thumbnail) of an encoded picture."""
     with Image.open(io.BytesIO(content), formats=["JPEG", "PNG", "WEBP"]) as image:
-        rgb = image.convert("RGB")
+        return fingerprint_of(image.convert("RGB"))
+
+
+def fingerprint_of(rgb: Image.Image) -> Fingerprint:
+    """(phash, dhash, colour thumbnail) of an RGB picture."""
     grey = rgb.convert("L")
     pixels = np.asarray(grey.resize((_DCT_SIDE, _DCT_SIDE), Image.Resampling.BOX), dtype=np.float64)
     basis = _dct_basis()

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mm_mhmoe_data.shards.errors import ShardError
+from mm_mhmoe_data.shards.header import BLOCK
 from mm_mhmoe_data.shards.tar import group_members
-from mm_mhmoe_data.shards.walk import BLOCK, Member, walk
+from mm_mhmoe_data.shards.walk import Member, walk
 
 IMAGE_EXTENSIONS = ("jpg", "png", "jpeg", "webp")
 IMAGE, TEXT = 1, 2

@@ -70,6 +70,11 @@ class IndexedShards:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_loaded": _Recent(_OPEN_INDEXES), "_files": _Recent(_OPEN_FILES)}
 
+    @property
+    def size(self) -> int:
+        """Bytes of all shards together."""
+        return sum(read_header(path)["size"] for path in self._indexes)
+
     def shard_of(self, index: int) -> Shard:
         return self.shards[self._find(index)[0]]
 

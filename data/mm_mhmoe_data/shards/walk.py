@@ -1,25 +1,36 @@
 """One pass over a tar file: its members, its checksum, and whether all of it can be trusted.
 
 What is checked: the checksum of every header, that members are plain files, that data and trailer (1024 zero bytes) are
-complete, that nothing but zeros follows. A reader that stops at the first odd byte, as the usual ones do, loses the
-rest of a cut or joined shard without a word.
+complete, that nothing but zeros follows, and of them no more than a tar program adds. A reader that stops at the first
+odd byte, as the usual ones do, loses the rest of a cut or joined shard without a word.
 """
 
 from __future__ import annotations
 
 import hashlib
-import tarfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 
 from mm_mhmoe_data.shards.errors import ShardError
+from mm_mhmoe_data.shards.header import (
+    BLOCK,
+    LONG,
+    HeaderError,
+    checksum_holds,
+    header_sums,
+    long_header,
+    plain_header,
+)
 
-BLOCK = 512
 MAX_MEMBER_BYTES = 64 * 1024 * 1024
 _CHUNK = 16384 * BLOCK
-_PLAIN, _FOLDER, _LONG_NAME = b"0\0", b"5", b"xgLK"
+_RECORD = 20 * BLOCK  # tar programs fill the last of these with zeros
+_PLAIN, _FOLDER = b"0\0", b"5"
+
+DamageKind = Literal["cut", "header", "joined", "zeros", "special", "name", "large"]
 
 
 class Member(NamedTuple):
@@ -39,20 +50,33 @@ class Walked(NamedTuple):
     sha256: str
 
 
+class DamageError(ShardError):
+    """Why a tar file cannot be trusted. at: the byte where the damage was noticed; member: whose, if that is known."""
+
+    def __init__(
+        self, path: Path | str, problem: str | None = None, kind: DamageKind = "cut", at: int = 0, member: str = ""
+    ) -> None:
+        super().__init__(path, problem)
+        self.problem = problem or str(path)
+        self.kind: DamageKind = kind
+        self.at = at
+        self.member = member
+
+
+def _raise(error: DamageError) -> None:
+    raise error
+
+
 def walk(path: Path, *, max_member_bytes: int = MAX_MEMBER_BYTES) -> Walked:
-    """The members of a tar file in order; folders are passed over. Raises `ShardError` if anything is wrong."""
+    """The members of a tar file in order; folders are passed over. Raises `DamageError` if anything is wrong."""
     with path.open("rb", buffering=0) as file:
         stat = path.stat()
         if stat.st_size == 0 or stat.st_size % BLOCK:
-            raise ShardError(
-                path, f"its size of {stat.st_size} bytes is not a whole number of {BLOCK}-byte blocks: it was cut"
-            )
-        scan, digest, begin = _Scan(path, file, stat.st_size, max_member_bytes), hashlib.sha256(), 0
-        while chunk := _read(file, begin):
-            digest.update(chunk)
-            scan.take(chunk, begin)
-            begin += len(chunk)
-        scan.finish(begin)
+            problem = f"its size of {stat.st_size} bytes is not a whole number of {BLOCK}-byte blocks: it was cut"
+            raise DamageError(path, problem, "cut", stat.st_size)
+        digest = hashlib.sha256()
+        scan = Scan(path, file, stat.st_size, max_member_bytes=max_member_bytes)
+        scan.run(digest.update)
     return Walked(scan.members, stat.st_size, stat.st_mtime_ns, digest.hexdigest())
 
 
@@ -65,19 +89,44 @@ def _read(file: IO[bytes], begin: int) -> bytes:
     return chunk
 
 
-class _Scan:
-    """Follows headers through the chunks of one file."""
+class Scan:
+    """Follows headers through one file, from byte `begin` on.
 
-    def __init__(self, path: Path, file: IO[bytes], size: int, max_member_bytes: int) -> None:
+    Args:
+        report: called for a member that cannot be used though the headers behind it can be found: by default it
+            raises. All other damage raises, and `members` holds those in front of it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        file: IO[bytes],
+        size: int,
+        *,
+        begin: int = 0,
+        max_member_bytes: int = MAX_MEMBER_BYTES,
+        report: Callable[[DamageError], None] = _raise,
+    ) -> None:
         self.path = path
         self.file = file
         self.size = size
         self.max_member_bytes = max_member_bytes
+        self.report = report
         self.members: list[Member] = []
-        self.next = 0  # where the next header lies
+        self.begin = begin
+        self.next = begin  # where the next header lies
         self.end: int | None = None  # where the zero blocks begin
 
-    def take(self, chunk: bytes, begin: int) -> None:
+    def run(self, seen: Callable[[bytes], Any] = lambda chunk: None) -> None:
+        """Reads to the end of the file; `seen` gets every chunk. Raises `DamageError`."""
+        begin = self.begin
+        while chunk := _read(self.file, begin):
+            seen(chunk)
+            self._take(chunk, begin)
+            begin += len(chunk)
+        self._finish(begin)
+
+    def _take(self, chunk: bytes, begin: int) -> None:
         checked: list[int] = []
         try:
             while self.end is None and self.next < begin + len(chunk):
@@ -93,98 +142,63 @@ class _Scan:
         finally:  # a wrong checksum explains whatever else seems wrong
             self._check_sums(chunk, begin, checked)
         if self.end is not None and np.frombuffer(chunk, np.uint8)[max(0, self.end - begin) :].any():
-            raise ShardError(self.path, f"data follows its end at byte {self.end}: two tar files may have been joined")
+            problem = f"data follows its end at byte {self.end}: two tar files may have been joined"
+            raise DamageError(self.path, problem, "joined", self.end)
 
-    def finish(self, read: int) -> None:
+    def _finish(self, read: int) -> None:
         if read != self.size:
-            raise ShardError(self.path, f"{read} of its {self.size} bytes could be read: it changed meanwhile")
-        if self.next > self.size:
-            raise ShardError(self.path, f"the data of member {self.members[-1].name!r} is cut short")
+            problem = f"{read} of its {self.size} bytes could be read: it changed meanwhile"
+            raise DamageError(self.path, problem, "cut", read)
         if self.end is None:
-            raise ShardError(self.path, "it ends without the 1024 zero bytes that close a tar file: it was cut")
-        if self.size - self.end < 2 * BLOCK:
-            raise ShardError(self.path, "its closing 1024 zero bytes are incomplete: it was cut")
+            if self.next > self.size:
+                raise DamageError(self.path, "the data of its last member is cut short", "cut", self.size)
+            problem = "it ends without the 1024 zero bytes that close a tar file: it was cut"
+            raise DamageError(self.path, problem, "cut", self.size)
+        zeros = self.size - self.end
+        if zeros < 2 * BLOCK:
+            problem = "its closing 1024 zero bytes are incomplete: it was cut"
+            raise DamageError(self.path, problem, "cut", self.end)
+        if zeros >= 2 * BLOCK + _RECORD:
+            problem = f"{zeros} zero bytes follow its last member, more than a tar program writes: data may be lost"
+            raise DamageError(self.path, problem, "zeros", self.end)
 
-    def _header(self, header: bytes) -> None:
-        kind = header[156:157]
-        if kind in _LONG_NAME or header[124] & 0x80:
-            kind, member = self._long()
-        else:
-            member = Member(self._name(header), self.next + BLOCK, self._number(header[124:136]))
-        if member.offset + member.size > self.size:
-            raise ShardError(self.path, f"the data of member {member.name!r} is cut short")
-        if kind == _FOLDER:
-            self.next = member.offset
-            return
-        if kind not in _PLAIN or member.name.endswith("/"):
-            raise ShardError(self.path, f"member {member.name!r} is not a plain file")
-        if member.size > self.max_member_bytes:
-            raise ShardError(
-                self.path, f"member {member.name!r} has {member.size} bytes, more than {self.max_member_bytes}"
-            )
-        self.members.append(member)
-        self.next = member.offset + -(-member.size // BLOCK) * BLOCK
-
-    def _name(self, header: bytes) -> str:
-        name = header[:100].split(b"\0", 1)[0]
-        if header[257:263] == b"ustar\0" and header[345]:
-            name = header[345:500].split(b"\0", 1)[0] + b"/" + name
+    def _header(self, block: bytes) -> None:
         try:
-            return name.decode("utf-8")
+            long = block[156:157] in LONG
+            kind, raw, size, offset = long_header(self.file, self.next) if long else plain_header(block, self.next)
+        except HeaderError as error:
+            raise DamageError(self.path, str(error), "header", error.at) from error
+        header, end = self.next, offset + -(-size // BLOCK) * BLOCK
+        try:
+            name, proper = raw.decode("utf-8"), True
         except UnicodeDecodeError:
-            raise ShardError(self.path, f"the name of the member at byte {self.next} is not UTF-8") from None
-
-    def _number(self, octal: bytes) -> int:
-        try:
-            number = int(octal.strip(b"\0 ") or b"0", 8)
-        except ValueError:
-            number = -1
-        if number < 0:
-            raise ShardError(self.path, f"the header at byte {self.next} is damaged (its size is no number)")
-        return number
-
-    def _long(self) -> tuple[bytes, Member]:
-        """A member whose name or size needs headers of its own (pax, GNU)."""
-        self.file.seek(self.next)
-        try:
-            member = tarfile.TarInfo.fromtarfile(_OneMember(self.file, self.next))
-        except tarfile.TarError as error:
-            raise ShardError(self.path, f"the header at byte {self.next} is damaged ({error})") from error
-        except (ValueError, OverflowError, MemoryError) as error:
-            raise ShardError(self.path, f"the header at byte {self.next} cannot be read") from error
-        return member.type, Member(member.name, member.offset_data, member.size)
+            name, proper = raw.decode("utf-8", "backslashreplace"), False
+        if kind == _FOLDER and size == 0:
+            self.next = offset
+        elif offset + size > self.size:
+            raise DamageError(self.path, f"the data of member {name!r} is cut short", "cut", offset, name)
+        elif kind not in _PLAIN or name.endswith("/"):
+            # What is no file has no bytes, whatever size a link states; a kind that nobody knows may have some.
+            self.next = offset if kind in b"123456" else end
+            self.report(DamageError(self.path, f"member {name!r} is not a plain file", "special", header, name))
+        else:
+            self.next = end
+            if size > self.max_member_bytes:
+                problem = f"member {name!r} has {size} bytes, more than {self.max_member_bytes}"
+                self.report(DamageError(self.path, problem, "large", header, name))
+            elif not proper:
+                problem = f"the name of the member at byte {header} is not UTF-8"
+                self.report(DamageError(self.path, problem, "name", header, name))
+            else:
+                self.members.append(Member(name, offset, size))
 
     def _check_sums(self, chunk: bytes, begin: int, headers: list[int]) -> None:
         if not headers:
             return
         whole = len(chunk) - len(chunk) % BLOCK
         blocks_NB = np.frombuffer(chunk, np.uint8, whole).reshape(-1, BLOCK)[np.array(headers) // BLOCK]
-        sums_N = _header_sums(blocks_NB)
-        for at, header, found in zip(headers, blocks_NB, sums_N.tolist(), strict=True):
-            stated = _stated_sum(header.tobytes())
-            # Some old programs added up signed bytes.
-            if stated != found and stated != int(_header_sums(header.view(np.int8)[None])[0]):
-                raise ShardError(self.path, f"the header at byte {begin + at} is damaged (bad checksum)") from None
-
-
-def _header_sums(blocks_NB: Any) -> Any:
-    """The sum of each header's bytes, with its checksum's own eight taken as spaces."""
-    return blocks_NB.sum(axis=1, dtype=np.int64) - blocks_NB[:, 148:156].sum(axis=1, dtype=np.int64) + 8 * ord(" ")
-
-
-def _stated_sum(header: bytes) -> int:
-    try:
-        return int(header[148:156].strip(b"\0 "), 8)
-    except ValueError:
-        return -1
-
-
-class _OneMember(tarfile.TarFile):
-    """Only here to give `TarInfo.fromtarfile` the attributes it reads."""
-
-    def __init__(self, file: object, offset: int) -> None:
-        self.fileobj = file  # type: ignore[assignment]
-        self.offset = offset
-        self.encoding, self.errors, self.pax_headers = "utf-8", "surrogateescape", {}
-        self.tarinfo = tarfile.TarInfo
-        self.ignore_zeros = False
+        for at, header, found in zip(headers, blocks_NB, header_sums(blocks_NB).tolist(), strict=True):
+            if not checksum_holds(header.tobytes(), found):
+                problem = f"the header at byte {begin + at} is damaged (bad checksum)"
+                self.members = [member for member in self.members if member.offset <= begin + at]
+                raise DamageError(self.path, problem, "header", begin + at) from None
