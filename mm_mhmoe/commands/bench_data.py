@@ -16,6 +16,7 @@ from mm_mhmoe_data.bench_shards import make_bench_shards
 from mm_mhmoe_data.loader_bench import (
     Work,
     decode_only,
+    decode_only_by_pil,
     open_clip_pipeline,
     open_clip_with_its_tokenizer,
     ours,
@@ -38,6 +39,7 @@ LIMIT, OPEN_CLIP = "decode only", "open_clip"
 Loader = Callable[[Work, int], Iterable[Any]]
 LOADERS: Mapping[str, Loader] = {
     LIMIT: decode_only,
+    "decode only, by PIL": decode_only_by_pil,
     "ours": ours,
     "ours, made floats": ours_as_floats,
     "webdataset": webdataset_pipeline,
