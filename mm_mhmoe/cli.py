@@ -26,7 +26,7 @@ COMMANDS: Tree = {
     "demo": "demo:demo",
     "data": (
         "Build shards, count them, look at them.",
-        {"build": "data:build", "stats": "data:stats", "preview": "data:preview"},
+        {"build": "data:build", "index": "data:index", "stats": "data:stats", "preview": "data:preview"},
     ),
     "tokenizer": ("The text tokenizer.", {"train": "tokenizer:train"}),
     "vqkd": "vqkd:vqkd",
@@ -50,6 +50,7 @@ COMMANDS: Tree = {
 SUMMARIES = {
     "demo": "The whole path on the shipped clip-art, ending in an HTML report.",
     "data build": "Turn a source into WebDataset shards.",
+    "data index": "Check shards once and keep where every sample lies.",
     "data stats": "Count what shards hold.",
     "data preview": "Draw a contact sheet of pictures and captions.",
     "tokenizer train": "Train a SentencePiece tokenizer on the captions of shards.",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -57,6 +58,18 @@ def make_stream(
         hidden = (torch.rand(rows, 8, generator=generator) < 0.5) & valid & (torch.arange(8) > 0)
         texts = Texts(ids_BL=ids, valid_BL=valid, masked_BL=hidden if masked else None)
     return ImageTextBatch(images=images, texts=texts)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Indexes of shards go to a folder of the tests' own, also in processes that they start."""
+    before = os.environ.get("MM_MHMOE_CACHE")
+    os.environ["MM_MHMOE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["MM_MHMOE_CACHE"]
+    else:
+        os.environ["MM_MHMOE_CACHE"] = before
 
 
 @pytest.fixture(scope="session")

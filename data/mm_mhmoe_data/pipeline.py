@@ -1,127 +1,149 @@
-"""Shards as a list of samples that can be read in any order."""
+"""Shards as a list of samples whose parts can be read in any order."""
 
 from __future__ import annotations
 
 import json
-import os
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
 from torch import Tensor
 
 from mm_mhmoe_data.pictures import decode_picture
-from mm_mhmoe_data.shards import ShardError, check_shard, expand_shards, split_name
+from mm_mhmoe_data.shards import Shard, expand_shards
+from mm_mhmoe_data.shards.index import IMAGE, IMAGE_EXTENSIONS, TEXT
+from mm_mhmoe_data.shards.indexed import IndexedShards, SampleError
 
-IMAGE_EXTENSIONS = ("jpg", "png", "jpeg", "webp")
+Parts = Literal["pairs", "images", "texts"]
+
 MAX_CAPTION_BYTES = 1 << 16
+_NEEDS = {"pairs": IMAGE | TEXT, "images": IMAGE, "texts": TEXT}
 _MAX_DECODED_BYTES = 1 << 28
 
 
-class _Place(NamedTuple):
-    """Where a member's bytes lie: number of the shard, offset and size in bytes."""
-
-    shard: int
-    offset: int
-    size: int
-
-
 class ShardDataset:
-    """Picture-text pairs of WebDataset shards (img2dataset layout: KEY.jpg, KEY.txt, KEY.json).
+    """Samples of WebDataset shards (img2dataset layout: KEY.jpg, KEY.txt, KEY.json).
 
-    Every shard is checked and indexed once, when the set is made, so that a broken one is found before
-    training. Only the index is kept; a sample is read from its offset in the shard. Of a small set, decoded pictures
-    are kept as well: they would be decoded again in every epoch.
+    Every shard is checked and indexed once, so that a broken one is found before training. Only indexes are kept; a
+    sample is read from its offset in the shard. Of a small set, decoded pictures are kept as well: they would be
+    decoded again in every epoch.
 
     Args:
         shards: a directory, a glob, a brace range of .tar files, or a list of files.
+        parts: what a sample must have: a picture and a text that is not empty (pairs), or one of them. Others are not
+            part of the set; `left_out` counts them.
 
     Raises:
-        ShardError: a shard is broken, or a sample has no picture or no text; names shard and sample.
+        ShardError: a shard is broken.
+        ValueError: no sample has these parts.
     """
 
-    def __init__(self, shards: str | Path | Sequence[Path]) -> None:
-        self.shards = expand_shards(shards) if isinstance(shards, (str, Path)) else [Path(s) for s in shards]
-        self.keys: list[str] = []
-        self._places: list[dict[str, _Place]] = []
-        self._files: dict[int, int] = {}
-        self._decoded: dict[int, Tensor] = {}
-        for number, path in enumerate(self.shards):
-            check_shard(path)
-            for key, members in _index(path, number).items():
-                has_image = any(extension in members for extension in IMAGE_EXTENSIONS)
-                if not has_image or "txt" not in members:
-                    raise ShardError(path, f"sample {key} has no {'text' if has_image else 'picture'}")
-                self.keys.append(key)
-                self._places.append(members)
+    def __init__(self, shards: str | Path | Sequence[Path | Shard], parts: Parts = "pairs") -> None:
+        if isinstance(shards, (str, Path)):
+            shards = expand_shards(shards)
+        found = [s if isinstance(s, Shard) else Shard(str(s)) for s in shards]
+        self._shards = IndexedShards(found, _NEEDS[parts])
+        if not len(self):
+            wanted = {"pairs": "a picture and a text", "images": "a picture", "texts": "a text"}[parts]
+            raise ValueError(
+                f"none of the {self.left_out} samples in {', '.join(map(str, found[:3]))}"
+                f"{' ...' if len(found) > 3 else ''} has {wanted}; look at them with `mm-mhmoe data stats`"
+            )
+        self._decoded: dict[tuple[int, int | None], Tensor] = {}
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self._shards)
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """The key of every sample, looked up when asked for."""
+        return self._shards.keys
+
+    @property
+    def counts(self) -> list[int]:
+        """Samples of each shard."""
+        return self._shards.counts.tolist()
+
+    @property
+    def left_out(self) -> int:
+        """Samples in the shards that lack a part."""
+        return self._shards.left_out
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_files": {}, "_decoded": {}}
+        return {**self.__dict__, "_decoded": {}}
 
-    def __del__(self) -> None:
-        for descriptor in getattr(self, "_files", {}).values():
-            os.close(descriptor)
+    @property
+    def text_bytes(self) -> Sequence[int]:
+        """The length of every text in bytes, looked up when asked for."""
+        return _TextBytes(self._shards)
 
     def caption(self, index: int) -> str:
-        if self._places[index]["txt"].size > MAX_CAPTION_BYTES:
-            raise self._error(index, f"has a caption of more than {MAX_CAPTION_BYTES} bytes")
+        content = self._read(index, "txt", MAX_CAPTION_BYTES)
         try:
-            return self._read(index, "txt").decode("utf-8").strip()
+            return content.decode("utf-8").strip()
         except UnicodeDecodeError as error:
-            raise self._error(index, f"has a caption that is not UTF-8 ({error.reason})") from error
+            raise self._shards.error(index, f"has a caption that is not UTF-8 ({error.reason})", "text") from error
 
     def image_bytes(self, index: int) -> bytes:
         """The picture as it lies in the shard."""
-        return self._read(index, next(e for e in IMAGE_EXTENSIONS if e in self._places[index]))
+        members = self._shards.members(index)
+        return self._shards.read(index, *members[next(e for e in IMAGE_EXTENSIONS if e in members)])
 
-    def picture(self, index: int) -> Tensor:
-        """uint8 RGB (3, H, W). It may be given out again: do not write into it."""
-        if index in self._decoded:
-            return self._decoded[index]
+    def picture(self, index: int, *, at_least: int | None = None) -> Tensor:
+        """uint8 RGB (3, H, W). It may be given out again: do not write into it.
+
+        Args:
+            at_least: a large JPEG may come at half its size or less, as long as both sides have this many pixels.
+        """
+        if (index, at_least) in self._decoded:
+            return self._decoded[index, at_least]
         content = self.image_bytes(index)
         try:
-            picture = decode_picture(content)
+            picture = decode_picture(content, at_least=at_least)
         except ValueError as error:
-            raise self._error(index, f"cannot be used: {error}") from error
+            raise self._shards.error(index, f"cannot be used: {error}", "decode") from error
         if len(self) * picture.nbytes <= _MAX_DECODED_BYTES:  # were all of this size, they would fit
-            self._decoded[index] = picture
+            self._decoded[index, at_least] = picture
         return picture
+
+    def sample_bytes(self, index: int) -> bytes:
+        """All members as they lie in the shard, in the order of their extensions."""
+        members = self._shards.members(index)
+        return b"".join(self._shards.read(index, *members[extension]) for extension in sorted(members))
+
+    def shard_of(self, index: int) -> str:
+        """Where the sample's shard lies."""
+        return str(self._shards.shard_of(index))
 
     def metadata(self, index: int) -> dict[str, Any]:
         """The sample's .json; empty where there is none."""
-        if "json" not in self._places[index]:
+        if "json" not in self._shards.members(index):
             return {}
         try:
-            content = json.loads(self._read(index, "json"))
+            content = json.loads(self._read(index, "json", MAX_CAPTION_BYTES))
         except ValueError as error:
-            raise self._error(index, f"has a .json that cannot be read ({error})") from error
+            if isinstance(error, SampleError):
+                raise
+            raise self._shards.error(index, f"has a .json that cannot be read ({error})", "json") from error
         if not isinstance(content, dict):
-            raise self._error(index, f"has a .json that holds {type(content).__name__} instead of an object")
+            raise self._shards.error(
+                index, f"has a .json that holds {type(content).__name__} instead of an object", "json"
+            )
         return content
 
-    def _error(self, index: int, problem: str) -> ShardError:
-        return ShardError(self.shards[self._places[index]["txt"].shard], f"sample {self.keys[index]} {problem}")
-
-    def _read(self, index: int, extension: str) -> bytes:
-        number, offset, size = self._places[index][extension]
-        if number not in self._files:
-            self._files[number] = os.open(self.shards[number], os.O_RDONLY)
-        # pread has no file position, which forked data workers would share.
-        content = os.pread(self._files[number], size, offset)
-        if len(content) != size:
-            raise self._error(index, "is cut short: the shard was changed while it was read")
-        return content
+    def _read(self, index: int, extension: str, most: int) -> bytes:
+        offset, size = self._shards.members(index)[extension]
+        if size > most:
+            raise self._shards.error(index, f"has a .{extension} of {size} bytes; at most {most} are read", "read")
+        return self._shards.read(index, offset, size)
 
 
-def _index(path: Path, number: int) -> dict[str, dict[str, _Place]]:
-    """Members by key and extension, of a shard that was checked."""
-    places: dict[str, dict[str, _Place]] = {}
-    with tarfile.open(path, "r:") as archive:
-        for member in archive:
-            key, extension = split_name(member.name)
-            places.setdefault(key, {})[extension] = _Place(number, member.offset_data, member.size)
-    return places
+class _TextBytes(Sequence[int]):
+    def __init__(self, shards: IndexedShards) -> None:
+        self.shards = shards
+
+    def __len__(self) -> int:
+        return len(self.shards)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.shards.members(index)["txt"][1]

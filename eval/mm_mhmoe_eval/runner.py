@@ -305,6 +305,6 @@ def _paths(task: Task, data_dir: str | Path | None, data: Mapping[str, str | Pat
 def _checksums(paths: Mapping[str, Path]) -> dict[str, str]:
     sums = {}
     for name, path in sorted(paths.items()):
-        for file in [Path(p) for p in expand_shards(str(path))] if name == "test" else [path]:
+        for file in [shard.local() for shard in expand_shards(str(path))] if name == "test" else [path]:
             sums[f"{name}/{file.name}"] = sha256_file(file)
     return sums

@@ -87,7 +87,10 @@ def data(
     """
     if samples < 1 or batches < 2:
         raise ValueError(f"samples={samples} must be 1 or more, and batches={batches} 2 or more")
-    paths = expand_shards(str(_shards_of(pictures, cache)) if pictures is not None else data_path(shards))
+    paths = [
+        shard.local()
+        for shard in expand_shards(str(_shards_of(pictures, cache)) if pictures is not None else data_path(shards))
+    ]
     torch.set_num_threads(1)
     console = Console()
     load, cores = os.getloadavg()[0], os.cpu_count()

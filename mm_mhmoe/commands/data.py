@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mm_mhmoe.commands.sources import data_path
 
@@ -26,6 +27,39 @@ def build(recipe: Literal["openclipart"], root: Path, out: Path, image_size: int
     Console().print(f"data build: {counts} pairs -> {out}", highlight=False)
 
 
+def index(shards: str, index_dir: Path | None = None, workers: int = 0) -> None:
+    """Reads shards once from their first byte to their last and keeps where every sample lies.
+
+    Shards that have a valid index are passed over, so a stopped command goes on where it was. Commands that read shards
+    make missing indexes by themselves, in a folder of the user's (MM_MHMOE_CACHE, else ~/.cache/mm_mhmoe).
+
+    Args:
+        shards: a directory, glob or brace range of .tar files, or demo:train.
+        index_dir: a folder for the indexes; default: beside the shards, as NNNNN.tar.index.
+        workers: shards that are read at the same time; 0: one for each processor.
+    """
+    from mm_mhmoe_data.shards import expand_shards
+    from mm_mhmoe_data.shards.index_file import read_header
+    from mm_mhmoe_data.shards.index_store import index_shards
+
+    paths = [shard.local() for shard in expand_shards(data_path(shards))]
+    columns = (TextColumn("shards"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("shards", total=len(paths))
+        read: list[Path] = []
+
+        def done(shard: Path) -> None:
+            read.append(shard)
+            progress.advance(task)
+
+        indexes = index_shards(paths, index_dir, workers=workers or None, done=done)
+    samples = sum(read_header(path)["samples"] for path in indexes)
+    Console().print(
+        f"data index: {samples:,} samples in {len(paths):,} shards; {len(read):,} were read, the others had an index",
+        highlight=False,
+    )
+
+
 def stats(shards: str) -> None:
     """Counts what shards hold and prints a table.
 
@@ -35,7 +69,7 @@ def stats(shards: str) -> None:
     from mm_mhmoe_data.shards import expand_shards
     from mm_mhmoe_data.stats import shard_stats
 
-    Console().print(shard_stats(expand_shards(data_path(shards))).table())
+    Console().print(shard_stats([shard.local() for shard in expand_shards(data_path(shards))]).table())
 
 
 def preview(
@@ -75,5 +109,5 @@ def preview(
         tokenizer=Tokenizer.load(tokenizer) if tokenizer is not None else None,
         whole_word=whole_word,
     )
-    contact_sheet(expand_shards(data_path(shards)), out, masks, n=count, seed=seed)
+    contact_sheet([shard.local() for shard in expand_shards(data_path(shards))], out, masks, n=count, seed=seed)
     Console().print(f"data preview: {out}", highlight=False)

@@ -28,6 +28,10 @@ class Checkpoints(L.Callback):
         self.every = every
         self._saved = 0
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Of a resumed run this step is saved; saved again while gradients are added up, it would lack them.
+        self._saved = trainer.global_step
+
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         if trainer.global_step % self.every == 0 and trainer.global_step != self._saved:
             self.save(trainer)

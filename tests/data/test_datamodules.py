@@ -226,7 +226,7 @@ def test_validation_is_the_same_for_every_run(make_pretrain: Make, shards: Path)
         runs.append([_fingerprint(batch) for batch in loader])
     assert runs[0] == runs[1]
     keys = [key for batch in make_pretrain(val_shards=shards).val_dataloader() for key in batch.pairs.keys]
-    assert keys == ShardDataset(shards).keys
+    assert keys == list(ShardDataset(shards).keys)
 
 
 def test_the_loader_counts_the_whole_run(make_pretrain: Make) -> None:
@@ -295,7 +295,7 @@ def test_pairs_for_evaluation_come_once_and_in_order(
     dataset = ShardDataset(shards)
     batches = list(iterate_pairs(dataset, tokenizer, vision, text, 10))
     assert [len(b) for b in batches] == [10, 10, 3]
-    assert [k for b in batches for k in b.keys] == dataset.keys
+    assert [k for b in batches for k in b.keys] == list(dataset.keys)
     assert batches[0].images and batches[0].texts and batches[0].images.masked_BN is None
     assert torch.equal(batches[0].images.pixels_BCHW[4], EvalTransform(32)(dataset.picture(4)))
 

@@ -19,6 +19,10 @@ DEMO = Path(str(files("mm_mhmoe_data"))) / "demo"
 SPLITS = ("train", "val", "test")
 
 
+def shards_of(split: str) -> list[Path]:
+    return [shard.local() for shard in expand_shards(DEMO / split)]
+
+
 @pytest.fixture(scope="module")
 def manifest() -> dict[str, Any]:
     return json.loads((DEMO / "manifest.json").read_text())
@@ -26,7 +30,7 @@ def manifest() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def entries() -> dict[str, list[Entry]]:
-    return {name: read_entries(expand_shards(DEMO / name)) for name in SPLITS}
+    return {name: read_entries(shards_of(name)) for name in SPLITS}
 
 
 def _vqa(split: str, kind: str) -> list[dict[str, Any]]:
@@ -45,7 +49,7 @@ def test_files_are_those_of_the_manifest(manifest: dict[str, Any]) -> None:
 
 def test_shards_are_sound_and_counted(manifest: dict[str, Any]) -> None:
     for name in SPLITS:
-        shards = expand_shards(DEMO / name)
+        shards = shards_of(name)
         assert [f"{name}/{path.name}" for path in shards] == manifest["splits"][name]["shards"]
         assert sum(map(check_shard, shards)) == manifest["splits"][name]["pictures"]
         stats = shard_stats(shards)
@@ -69,7 +73,7 @@ def test_the_leak_check_notices_a_training_picture_in_test(entries: dict[str, li
 def test_samples_follow_img2dataset() -> None:
     keys: list[str] = []
     for name in SPLITS:
-        for path in expand_shards(DEMO / name):
+        for path in shards_of(name):
             for sample in iter_samples(path):
                 assert set(sample.parts) == {"webp", "txt", "json"}
                 facts = json.loads(sample.parts["json"])

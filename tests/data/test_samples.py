@@ -9,13 +9,15 @@ import pytest
 import torch
 from mm_mhmoe_data.masking import block_mask, sample_rng
 from mm_mhmoe_data.pipeline import ShardDataset
+from mm_mhmoe_data.ring import fresh
 from mm_mhmoe_data.samples import Captions, Pictures, Stream, begins_word
+from mm_mhmoe_data.sampling import Pick
 from mm_mhmoe_data.tokenizer import Tokenizer
 from mm_mhmoe_data.transforms import TrainTransform
 
 from mm_mhmoe.config import TextConfig
 
-PICKS = [(0, 4), (1, 4), (0, 17), (2, 0)]
+PICKS = [Pick(0, 4), Pick(1, 4), Pick(0, 17), Pick(2, 0)]
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +27,9 @@ def dataset(shards: Path) -> ShardDataset:
 
 def test_a_batch_is_its_samples_one_by_one(dataset: ShardDataset) -> None:
     transform = TrainTransform(32)
-    images = Pictures(dataset, transform, grid=8, stream="pairs", seed=5, mask_ratio=0.4)(PICKS)
-    assert images.masked_BN is not None
+    pictures = Pictures(dataset, transform, grid=8, stream="pairs", seed=5, mask_ratio=0.4)
+    images = Stream(dataset, pictures, None)(PICKS).images
+    assert images is not None and images.masked_BN is not None
     for row, (epoch, index) in enumerate(PICKS):
         rng = sample_rng(5, epoch, dataset.keys[index], "pairs/picture")
         assert torch.equal(images.pixels_BCHW[row], transform(dataset.picture(index), rng))
@@ -42,17 +45,18 @@ def test_pixels_lie_in_the_memory_that_is_handed_in(dataset: ShardDataset) -> No
         return memory
 
     pictures = Pictures(dataset, TrainTransform(32), grid=8, stream="s", seed=0)
-    pixels_BCHW = Stream(dataset, pictures, None)(PICKS, empty).images.pixels_BCHW  # type: ignore[union-attr]
+    stream = Stream(dataset, pictures, None)
+    pixels_BCHW, alone_BCHW = (stream(PICKS, memory).images.pixels_BCHW for memory in (empty, fresh))  # type: ignore[union-attr]
     assert asked == [((4, 32, 32, 3), torch.uint8)]
     assert pixels_BCHW.shape == (4, 3, 32, 32) and pixels_BCHW.data_ptr() == memory.data_ptr()
-    assert torch.equal(pixels_BCHW, pictures(PICKS).pixels_BCHW)
+    assert torch.equal(pixels_BCHW, alone_BCHW)
 
 
 def test_only_pictures_whose_caption_names_no_side_are_flipped(
     dataset: ShardDataset, tokenizer: Tokenizer, text: TextConfig
 ) -> None:
     transforms = {flip: TrainTransform(32, flip=flip) for flip in ("off", "on", "caption")}  # type: ignore[arg-type]
-    picks = [(epoch, index) for epoch in range(3) for index in range(len(dataset))]
+    picks = [Pick(epoch, index) for epoch in range(3) for index in range(len(dataset))]
     captions = Captions(dataset, tokenizer, text, stream="s", seed=0)
     seen = {
         flip: Stream(dataset, Pictures(dataset, transform, grid=8, stream="s", seed=0), captions)(picks)
@@ -79,10 +83,10 @@ def test_a_stream_of_pictures_alone_flips_them_all(dataset: ShardDataset) -> Non
 
 def test_whole_words_by_the_tokenizers_own_pieces(dataset: ShardDataset, tokenizer: Tokenizer) -> None:
     text = TextConfig(vocab_size=64, max_length=32)
-    picks = [(epoch, index) for epoch in range(2) for index in range(len(dataset))]
+    picks = [Pick(epoch, index) for epoch in range(2) for index in range(len(dataset))]
     captions = Captions(dataset, tokenizer, text, stream="s", seed=0, mask_ratio=0.4, whole_word=True)
-    texts = captions(picks, captions.read(picks))
-    assert texts.masked_BL is not None
+    texts = Stream(dataset, None, captions)(picks).texts
+    assert texts is not None and texts.masked_BL is not None
     for row, (_, index) in enumerate(picks):
         shown, hidden = [], texts.masked_BL[row].tolist()
         for piece_id, hides in zip(texts.ids_BL[row].tolist(), hidden, strict=True):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import webdataset
-from mm_mhmoe_data.shards import Sample, ShardError, check_shard, expand_shards, iter_samples, write_shards
+from mm_mhmoe_data.shards import Sample, Shard, ShardError, check_shard, expand_shards, iter_samples, write_shards
 
 
 def _samples(count: int) -> list[Sample]:
@@ -124,7 +124,7 @@ def test_the_key_ends_at_the_first_dot(tmp_path: Path) -> None:
 
 
 def test_shard_lists(tmp_path: Path) -> None:
-    names = [path for path, _ in write_shards(_samples(3), tmp_path, 0, 1)]
+    names = [Shard(str(path)) for path, _ in write_shards(_samples(3), tmp_path, 0, 1)]
     assert expand_shards(tmp_path) == names
     assert expand_shards(f"{tmp_path}/*.tar") == names
     assert expand_shards(f"{tmp_path}/{{00000..00002}}.tar") == names

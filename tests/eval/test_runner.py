@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mm_mhmoe_data.shards import Shard
 from mm_mhmoe_eval import runner
 from mm_mhmoe_eval.results import read_record
 from mm_mhmoe_eval.rows import chance_row, question_only_row, question_type_counts, score_row
@@ -116,7 +117,7 @@ def data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(runner, "iterate_pairs", iterate_pairs)
     monkeypatch.setattr(runner, "iterate_vqa", iterate_vqa)
     monkeypatch.setattr(runner, "read_vqa", lambda questions, annotations: QUESTIONS[Path(questions).name])
-    monkeypatch.setattr(runner, "expand_shards", lambda path: [path])
+    monkeypatch.setattr(runner, "expand_shards", lambda path: [Shard(path)])
     for name in ("test", "q", "a", "tq", "ta"):
         (tmp_path / name).write_text(name)
     return tmp_path

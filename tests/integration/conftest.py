@@ -15,6 +15,8 @@ from mm_mhmoe_eval import runner
 from mm_mhmoe import commands
 from mm_mhmoe.commands.parser import configured
 from mm_mhmoe.commands.sources import config_path, data_path
+from mm_mhmoe.commands.tokenizer import train as train_tokenizer
+from mm_mhmoe.commands.vqkd import vqkd
 
 PAIRS = 48
 SMALL: dict[str, dict[str, Any]] = {
@@ -103,6 +105,26 @@ def small_demo(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str]
     paths = runner._paths
     monkeypatch.setattr(runner, "_paths", lambda task, root, data: paths(task, root or shipped, data))
     return small_options
+
+
+@pytest.fixture
+def parts(small_config, tmp_path: Path) -> dict[str, Path]:
+    """Both tokenizers."""
+    train_tokenizer(**small_config(train_tokenizer, "tokenizer", out=tmp_path / "words"))
+    vqkd(**small_config(vqkd, "vqkd", out=tmp_path / "codes"))
+    return {"tokenizer": tmp_path / "words", "visual_tokenizer": tmp_path / "codes"}
+
+
+@pytest.fixture
+def pretrain_words(small_demo, parts, shipped: Path) -> Callable[..., list[str]]:
+    """The words of a small pretraining's command."""
+
+    def words(out: Path, **changes: Any) -> list[str]:
+        options = {**small_demo("pretrain"), **parts, "out": out, "shards": shipped / "train", **changes}
+        config = config_path("demo/pretrain.yaml")
+        return ["pretrain", f"--config={config}", *(f"--{name}={value}" for name, value in options.items())]
+
+    return words
 
 
 @pytest.fixture

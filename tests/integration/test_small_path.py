@@ -21,8 +21,6 @@ from mm_mhmoe.commands.export import export
 from mm_mhmoe.commands.parser import configured
 from mm_mhmoe.commands.pretrain import pretrain
 from mm_mhmoe.commands.run_logs import read_metrics
-from mm_mhmoe.commands.tokenizer import train as train_tokenizer
-from mm_mhmoe.commands.vqkd import vqkd
 from mm_mhmoe.models.checkpoints import load, read_config
 from mm_mhmoe.training.interrupted import Interrupted
 
@@ -57,14 +55,6 @@ def test_the_demo_from_shards_to_the_report(small_demo, monkeypatch, tmp_path: P
     assert "finished earlier" in capsys.readouterr().out
 
 
-@pytest.fixture
-def parts(small_demo, small_config, tmp_path: Path) -> dict[str, Path]:
-    """Both tokenizers."""
-    train_tokenizer(**small_config(train_tokenizer, "tokenizer", out=tmp_path / "words"))
-    vqkd(**small_config(vqkd, "vqkd", out=tmp_path / "codes"))
-    return {"tokenizer": tmp_path / "words", "visual_tokenizer": tmp_path / "codes"}
-
-
 def same(a: Path, b: Path) -> bool:
     ours, theirs = load(a).state_dict(), load(b).state_dict()
     return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
@@ -79,10 +69,10 @@ def test_a_stopped_pretraining_is_exported_and_goes_on(parts, small_config, tmp_
     pretrain(**arguments("whole"))
     make = PretrainDataModule.make_batch
 
-    def stop_at_two(self, step: int):
+    def stop_at_two(self, step: int, empty):
         if step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return make(self, step)
+        return make(self, step, empty)
 
     with monkeypatch.context() as patch:
         patch.setattr(PretrainDataModule, "make_batch", stop_at_two)
@@ -106,15 +96,6 @@ def test_nothing_to_export(tmp_path: Path) -> None:
         export(tmp_path, tmp_path / "out")
 
 
-def words_of(arguments: dict) -> list[str]:
-    return [f"--{name}={value}" for name, value in arguments.items()]
-
-
-def pretrain_words(small_demo, parts, shipped: Path, out: Path, **changes) -> list[str]:
-    options = {**small_demo("pretrain"), **parts, "out": out, "shards": shipped / "train", **changes}
-    return ["pretrain", f"--config={demo_plan.config_path('demo/pretrain.yaml')}", *words_of(options)]
-
-
 PER_RANK = """
 import sys
 import torch
@@ -130,10 +111,10 @@ main()
 """
 
 
-def test_two_processes_train_one_model(small_demo, parts, shipped: Path, tmp_path: Path) -> None:
+def test_two_processes_train_one_model(pretrain_words, shipped: Path, tmp_path: Path) -> None:
     """The command line under DDP (gloo), as a script like the installed one, which also keeps each rank's weights."""
     changes = {"run.devices": 2, "val_shards": shipped / "val", "run.checkpoint_every": 1}
-    words = pretrain_words(small_demo, parts, shipped, tmp_path / "two", **changes)
+    words = pretrain_words(tmp_path / "two", **changes)
     script = tmp_path / "command.py"
     script.write_text(PER_RANK)
     done = subprocess.run(
@@ -170,9 +151,9 @@ def call(monkeypatch, capsys):
     return run
 
 
-def test_failures_are_one_sentence(small_demo, parts, shipped, call, samples_of, tmp_path: Path, monkeypatch) -> None:
+def test_failures_are_one_sentence(pretrain_words, parts, call, samples_of, tmp_path: Path, monkeypatch) -> None:
     def words(**changes) -> list[str]:
-        return pretrain_words(small_demo, parts, shipped, changes.pop("out", tmp_path / "run"), **changes)
+        return pretrain_words(changes.pop("out", tmp_path / "run"), **changes)
 
     def expect(line_words: list[str], *named: str, code: int = 1) -> None:
         found, line = call(line_words)
@@ -211,29 +192,29 @@ def test_failures_are_one_sentence(small_demo, parts, shipped, call, samples_of,
     expect(["eval", f"--model={tmp_path}", "--tasks=[imagenet]", "--output_path=e"], "imagenet", "vqa_openclipart")
 
 
-def test_a_stop_is_exit_code_130(small_demo, parts, shipped, call, tmp_path: Path, monkeypatch) -> None:
+def test_a_stop_is_exit_code_130(pretrain_words, call, tmp_path: Path, monkeypatch) -> None:
     from mm_mhmoe_data.datamodules import PretrainDataModule
 
     make = PretrainDataModule.make_batch
 
-    def stop(self, step: int):
+    def stop(self, step: int, empty):
         if step == 1:
             os.kill(os.getpid(), signal.SIGINT)
-        return make(self, step)
+        return make(self, step, empty)
 
     monkeypatch.setattr(PretrainDataModule, "make_batch", stop)
-    code, line = call(pretrain_words(small_demo, parts, shipped, tmp_path / "run", steps=5))
+    code, line = call(pretrain_words(tmp_path / "run", steps=5))
     assert code == 130 and "stopped after step" in line and ".ckpt" in line and "same command goes on" in line
 
 
-def test_a_second_signal_ends_at_once(small_demo, parts, shipped, call, tmp_path: Path, monkeypatch) -> None:
+def test_a_second_signal_ends_at_once(pretrain_words, call, tmp_path: Path, monkeypatch) -> None:
     from mm_mhmoe_data.datamodules import PretrainDataModule
 
-    def stop_twice(self, step: int):
+    def stop_twice(self, step: int, empty):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
         raise AssertionError("not reached")
 
     monkeypatch.setattr(PretrainDataModule, "make_batch", stop_twice)
-    code, line = call(pretrain_words(small_demo, parts, shipped, tmp_path / "run"))
+    code, line = call(pretrain_words(tmp_path / "run"))
     assert code == 130 and line == f"mm-mhmoe: {cli.STOPPED}"

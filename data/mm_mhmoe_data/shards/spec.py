@@ -7,13 +7,15 @@ from pathlib import Path
 
 from braceexpand import braceexpand
 
+from mm_mhmoe_data.shards.location import Shard
 
-def expand_shards(spec: str | Path) -> list[Path]:
+
+def expand_shards(spec: str | Path) -> list[Shard]:
     """The shards that `spec` names: a .tar, a directory, a glob, or a brace range; several joined by "::".
 
     Raises `ValueError` when a part names nothing, saying what was looked for.
     """
-    found: list[Path] = []
+    found: list[Shard] = []
     for part in str(spec).split("::"):
         if not part:
             raise ValueError(f"shards={str(spec)!r} has an empty part. Remove the extra '::'.")
@@ -22,7 +24,7 @@ def expand_shards(spec: str | Path) -> list[Path]:
     return found
 
 
-def _expand_one(name: str, spec: str) -> list[Path]:
+def _expand_one(name: str, spec: str) -> list[Shard]:
     path = Path(name).expanduser()
     if path.is_dir():
         shards = sorted(path.glob("*.tar"))
@@ -38,4 +40,4 @@ def _expand_one(name: str, spec: str) -> list[Path]:
             f"shards={spec!r} names no shard: looked for {looked_for}. "
             "Give a .tar, a directory of .tar files, a glob, or a range like 'train/{00000..00003}.tar'."
         )
-    return shards
+    return [Shard(str(path)) for path in shards]

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import webdataset
-
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
@@ -45,6 +43,8 @@ def write_shards(
 
 
 def _write_one(samples: list[Sample], path: Path) -> tuple[Path, int]:
+    import webdataset  # takes a second, and most who read shards write none
+
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:

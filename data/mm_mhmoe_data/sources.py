@@ -1,0 +1,95 @@
+"""From what a user names as shards to a set of samples and the order they come in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from lightning.pytorch.utilities import rank_zero_only
+
+from mm_mhmoe_data.config import DataConfig
+from mm_mhmoe_data.mixture import MixedOrder, token_weights
+from mm_mhmoe_data.pipeline import Parts, ShardDataset
+from mm_mhmoe_data.sampling import Order, ShuffledOrder
+from mm_mhmoe_data.shards import Source, expand_shards, expand_sources
+
+_MEASURED = 256
+_NEXT_SEED = 999_983
+
+TokensOf = Callable[[ShardDataset, int], int]
+
+
+@rank_zero_only
+def _say(line: str) -> None:
+    print(line)
+
+
+class Drawn(NamedTuple):
+    """The samples of a stream, and the order they are drawn in."""
+
+    dataset: ShardDataset
+    order: Order
+
+
+class Streams:
+    """Opens the sets of a run's streams; streams of the same shards share one where they can.
+
+    Args:
+        shards: of pairs, and of every stream that has none of its own.
+    """
+
+    def __init__(self, shards: str, data: DataConfig) -> None:
+        self.shards = shards
+        self.data = data
+        self._opened: list[tuple[str, Parts, ShardDataset]] = []
+
+    def open(self, parts: Parts, *, seed: int, tokens: TokensOf | None = None) -> Drawn:
+        """The stream of these parts.
+
+        Args:
+            tokens: how many tokens a sample has, for weights that are shares of tokens.
+        """
+        shards, weights = self._named(parts)
+        # Without weights, what :: joins is one source: then every sample comes once an epoch.
+        sources = expand_sources(shards, weights) if weights else [Source(shards=tuple(expand_shards(shards)))]
+        dataset = self._dataset(shards, sources, parts)
+        if dataset.left_out:
+            _say(
+                f"data: {dataset.left_out:,} of {dataset.left_out + len(dataset):,} samples in {shards} are no {parts} "
+                "(a picture, or a text that is not empty, is missing) and are left out"
+            )
+        orders: list[Order] = []
+        means: list[float] = []
+        shard, first = 0, 0
+        for number, source in enumerate(sources):
+            counts = dataset.counts[shard : shard + len(source.shards)]
+            if not sum(counts):
+                raise ValueError(f"source {number + 1} of {shards!r} has no samples of the kind: {parts}")
+            order = ShuffledOrder(counts, seed=seed + number * _NEXT_SEED, first=first, window=self.data.window)
+            if tokens is not None and self.data.mix_by == "tokens" and len(sources) > 1:
+                places = np.unique(np.linspace(0, sum(counts) - 1, _MEASURED).astype(int))
+                means.append(float(np.mean([tokens(dataset, first + int(place)) for place in places])))
+            orders.append(order)
+            shard, first = shard + len(source.shards), first + sum(counts)
+        if len(orders) == 1:
+            return Drawn(dataset, orders[0])
+        shares = [source.weight for source in sources]
+        return Drawn(dataset, MixedOrder(orders, token_weights(shares, means) if means else shares, seed=seed))
+
+    def _named(self, parts: Parts) -> tuple[str, str | None]:
+        own = {
+            "images": (self.data.image_shards, self.data.image_weights),
+            "texts": (self.data.text_shards, self.data.text_weights),
+        }.get(parts)
+        if own is not None and own[0] is not None:
+            return own[0], own[1]
+        return self.shards, self.data.weights
+
+    def _dataset(self, shards: str, sources: list[Source], parts: Parts) -> ShardDataset:
+        for named, has, dataset in self._opened:
+            if named == shards and (has == parts or (has == "pairs" and not dataset.left_out)):
+                return dataset
+        dataset = ShardDataset([shard for source in sources for shard in source.shards], parts)
+        self._opened.append((shards, parts, dataset))
+        return dataset
