@@ -26,7 +26,30 @@ COMMANDS: Tree = {
     "demo": "demo:demo",
     "data": (
         "Build shards, count them, look at them.",
-        {"build": "data:build", "index": "data:index", "stats": "data:stats", "preview": "data:preview"},
+        {
+            "build": (
+                "Turn a source into WebDataset shards.",
+                {
+                    "openclipart": "build:openclipart",
+                    "tuxpaint": "build:tuxpaint",
+                    "debian-handbook": "build:debian_handbook",
+                    "text": "build:text",
+                    "folder": "build:folder",
+                    "img2dataset": "build_research:img2dataset",
+                    "coco": "build_research:coco",
+                    "flickr30k": "build_research:flickr30k",
+                    "visual-genome": "build_research:visual_genome",
+                    "nocaps": "build_research:nocaps",
+                    "vqav2": "build_research:vqav2",
+                    "nlvr2": "build_research:nlvr2",
+                    "imagenet": "build_research:imagenet",
+                    "beit3": "build_research:beit3",
+                },
+            ),
+            "index": "data:index",
+            "stats": "data:stats",
+            "preview": "data:preview",
+        },
     ),
     "tokenizer": ("The text tokenizer.", {"train": "tokenizer:train"}),
     "vqkd": "vqkd:vqkd",
@@ -49,7 +72,20 @@ COMMANDS: Tree = {
 }
 SUMMARIES = {
     "demo": "The whole path on the shipped clip-art, ending in an HTML report.",
-    "data build": "Turn a source into WebDataset shards.",
+    "data build openclipart": "Drawings with captions and questions, from Debian's Open Clip Art.",
+    "data build tuxpaint": "Pictures with captions in 78 languages, from Tux Paint's stamps.",
+    "data build debian-handbook": "Paragraphs of one book in 26 languages.",
+    "data build text": "Texts from plain files, JSON lines, Wikipedia or the Bible.",
+    "data build folder": "Your own pictures with captions or classes, or your own texts.",
+    "data build img2dataset": "What img2dataset downloaded (CC3M, CC12M, ...), checked and filtered.",
+    "data build coco": "COCO's captions in Karpathy's splits.",
+    "data build flickr30k": "Flickr30k in Karpathy's splits.",
+    "data build visual-genome": "Visual Genome's pictures with the phrases about their regions.",
+    "data build nocaps": "NoCaps: captions of things that COCO does not show.",
+    "data build vqav2": "VQAv2's questions in BEiT-3's splits, with its answer vocabulary.",
+    "data build nlvr2": "NLVR2: sentences about two pictures.",
+    "data build imagenet": "ImageNet-1k.",
+    "data build beit3": "BEiT-3's index files with their pictures.",
     "data index": "Check shards once and keep where every sample lies.",
     "data stats": "Count what shards hold.",
     "data preview": "Draw a contact sheet of pictures and captions.",
@@ -105,11 +141,11 @@ def run(argv: Sequence[str]) -> None:
     """Parses and calls. Raises what the command raises."""
     found = _find(argv)
     if found is None:
-        group = COMMANDS.get(argv[0]) if argv else None
-        if isinstance(group, tuple):
-            _overview(group[1], argv[0], group[0]).parse_args(list(argv[1:]))
-        else:
-            _overview().parse_args(list(argv))
+        tree, path, description = COMMANDS, list[str](), DESCRIPTION
+        while len(path) < len(argv) and isinstance(group := tree.get(argv[len(path)]), tuple):
+            path.append(argv[len(path)])
+            description, tree = group
+        _overview(tree, " ".join(path), description).parse_args(list(argv[len(path) :]))
         raise AssertionError("without a command, parsing ends in help or an error")
     # Each command has a parser of its own: jsonargparse cannot report an unknown key two levels down.
     name, leaf = found

@@ -78,7 +78,7 @@ def test_a_misspelt_inner_key_is_a_usage_error(call, tmp_path: Path) -> None:
         (["pretrian"], "pretrian"),
         (["finetune", "caption"], "caption"),
         (["pretrain", "--config", "/nowhere.yaml"], "nowhere"),
-        (["data", "build", "--recipe", "laion"], "recipe"),
+        (["data", "build", "laion"], "laion"),
     ],
 )
 def test_usage_errors(call, words: list[str], named: str) -> None:
@@ -95,7 +95,7 @@ def test_an_abbreviation_is_a_usage_error(call) -> None:
     assert code == 2 and "unrecognized arguments: --batch_image" in err
 
 
-@pytest.mark.parametrize("words", [[], ["data"], ["finetune"]])
+@pytest.mark.parametrize("words", [[], ["data"], ["data", "build"], ["finetune"]])
 def test_a_missing_command_is_a_usage_error(call, words: list[str]) -> None:
     code, _, err = call(*words)
     assert code == 2 and "command" in err.lower()

@@ -1,30 +1,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mm_mhmoe.commands.sources import data_path
-
-
-def build(recipe: Literal["openclipart"], root: Path, out: Path, image_size: int = 96, seed: int = 0) -> None:
-    """Turns a source into WebDataset shards, questions and a dataset card.
-
-    Args:
-        recipe: which source. openclipart: the Debian packages openclipart-png and openclipart-svg, unpacked
-            (apt-get download openclipart-png openclipart-svg; dpkg-deb -x each of them into root).
-        root: where the source lies.
-        out: directory to write; must not exist or be empty.
-        image_size: side of the square pictures in pixels.
-        seed: of the splits and questions; the same seed gives the same bytes.
-    """
-    from mm_mhmoe_data.recipes import RECIPES
-
-    manifest = RECIPES[recipe](root, out, image_size=image_size, seed=seed)
-    counts = ", ".join(f"{name} {split['pictures']:,}" for name, split in manifest["splits"].items())
-    Console().print(f"data build: {counts} pairs -> {out}", highlight=False)
 
 
 def index(shards: str, index_dir: Path | None = None, workers: int = 0) -> None:
@@ -35,27 +16,28 @@ def index(shards: str, index_dir: Path | None = None, workers: int = 0) -> None:
 
     Args:
         shards: a directory, glob or brace range of .tar files, or demo:train.
-        index_dir: a folder for the indexes; default: beside the shards, as NNNNN.tar.index.
+        index_dir: a folder for the indexes; default: beside the shards, as NNNNN.tar.index; those of remote
+            shards in the user's folder.
         workers: shards that are read at the same time; 0: one for each processor.
     """
-    from mm_mhmoe_data.shards import expand_shards
+    from mm_mhmoe_data.shards import Shard, expand_shards
     from mm_mhmoe_data.shards.index_file import read_header
     from mm_mhmoe_data.shards.index_store import index_shards
 
-    paths = [shard.local() for shard in expand_shards(data_path(shards))]
+    found = expand_shards(data_path(shards))
     columns = (TextColumn("shards"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("shards", total=len(paths))
-        read: list[Path] = []
+        task = progress.add_task("shards", total=len(found))
+        read: list[Shard] = []
 
-        def done(shard: Path) -> None:
+        def done(shard: Shard) -> None:
             read.append(shard)
             progress.advance(task)
 
-        indexes = index_shards(paths, index_dir, workers=workers or None, done=done)
+        indexes = index_shards(found, index_dir, workers=workers or None, done=done)
     samples = sum(read_header(path)["samples"] for path in indexes)
     Console().print(
-        f"data index: {samples:,} samples in {len(paths):,} shards; {len(read):,} were read, the others had an index",
+        f"data index: {samples:,} samples in {len(found):,} shards; {len(read):,} were read, the others had an index",
         highlight=False,
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from . import cards
 from .clusters import PER_CAPTION
 from .fingerprints import TWIN
 
@@ -15,7 +16,7 @@ def write_card(path: Path, manifest: dict[str, Any]) -> None:
     """Write README.md for the data set that `manifest` describes."""
     splits, arguments = manifest["splits"], manifest["arguments"]
     packages = manifest["source"]["packages"]
-    template = files(__package__).joinpath("openclipart_card.md").read_text(encoding="utf-8")
+    template = files(cards).joinpath("openclipart.md").read_text(encoding="utf-8")
     text = Template(template).substitute(
         train_pictures=splits["train"]["pictures"],
         val_pictures=splits["val"]["pictures"],

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
-import multiprocessing
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from .captions import Caption, CaptionRejected, count_keywords, make_caption
 from .fingerprints import Fingerprint, fingerprint
+from .packages import package_version
+from .parallel import map_in_order
 from .pictures import Picture, PictureRejected, render_picture
 from .svg_metadata import MetadataRejected, SvgMetadata, read_svg_metadata
 from .vocabulary import Folders, Glossary
@@ -48,11 +46,10 @@ def find_source(root: Path) -> Source:
     """
     for base in (root / "usr/share/openclipart", root):
         if (base / "png").is_dir() and (base / "svg").is_dir():
-            docs = root / "usr/share/doc"
             return Source(
                 png=base / "png",
                 svg=base / "svg",
-                versions={package: _version(docs / package / "changelog.Debian.gz") for package in PACKAGES},
+                versions={package: package_version(root, package) for package in PACKAGES},
             )
     raise ValueError(
         f"root={str(root)!r} holds no Open Clip Art: looked for png and svg in usr/share/openclipart. "
@@ -102,7 +99,7 @@ def render_candidates(
     """Every caption with its picture, in the order of `captions` whatever the number of workers."""
     render = partial(_render, source.png, image_size, quality)
     candidates = []
-    for path, made in zip(captions, _map(render, list(captions), workers), strict=True):
+    for path, made in zip(captions, map_in_order(render, list(captions), workers), strict=True):
         advance(1)
         if isinstance(made, str):
             dropped[made] += 1
@@ -112,33 +109,9 @@ def render_candidates(
     return candidates
 
 
-def _map(
-    function: Callable[[str], tuple[Picture, Fingerprint] | str], paths: list[str], workers: int | None
-) -> Iterator[tuple[Picture, Fingerprint] | str]:
-    workers = workers or os.cpu_count() or 1
-    if workers == 1:
-        yield from map(function, paths)
-        return
-    # spawned, not forked: the caller may already run threads
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        yield from pool.map(function, paths, chunksize=32)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
 def _render(png: Path, image_size: int, quality: int, path: str) -> tuple[Picture, Fingerprint] | str:
     try:
         picture = render_picture(png / path, image_size=image_size, quality=quality, keep_white="/flags/" in path)
     except PictureRejected as error:
         return error.reason
     return picture, fingerprint(picture.content)
-
-
-def _version(changelog: Path) -> str:
-    try:
-        with gzip.open(changelog, "rt", encoding="utf-8", errors="replace") as file:
-            line = file.readline(500)
-    except OSError:
-        return "unknown"
-    return line.partition("(")[2].partition(")")[0] or "unknown"

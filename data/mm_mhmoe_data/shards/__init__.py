@@ -5,7 +5,7 @@ from mm_mhmoe_data.shards.location import Shard
 from mm_mhmoe_data.shards.sources import Source, expand_sources
 from mm_mhmoe_data.shards.spec import expand_shards
 from mm_mhmoe_data.shards.tar import check_shard, iter_samples, split_name
-from mm_mhmoe_data.shards.writer import Sample, write_shards
+from mm_mhmoe_data.shards.writer import Sample, write_shard, write_shards
 
 __all__ = [
     "Sample",
@@ -17,5 +17,6 @@ __all__ = [
     "expand_sources",
     "iter_samples",
     "split_name",
+    "write_shard",
     "write_shards",
 ]

@@ -26,34 +26,50 @@ def write_shards(
     """
     if samples_per_shard < 1:
         raise ValueError(f"samples_per_shard={samples_per_shard} must be at least 1.")
-    out_dir.mkdir(parents=True, exist_ok=True)
     written: list[tuple[Path, int]] = []
     batch: list[Sample] = []
     for sample in samples:
-        for extension, data in sample.parts.items():
-            if not isinstance(data, bytes):
-                raise ValueError(f"sample {sample.key!r}: {extension}={data!r} must be bytes. Encode it first.")
         batch.append(sample)
         if len(batch) == samples_per_shard:
-            written.append(_write_one(batch, out_dir / f"{first_shard + len(written):05d}.tar"))
+            written.append(_numbered(batch, out_dir, first_shard + len(written)))
             batch = []
     if batch:
-        written.append(_write_one(batch, out_dir / f"{first_shard + len(written):05d}.tar"))
+        written.append(_numbered(batch, out_dir, first_shard + len(written)))
     return written
 
 
-def _write_one(samples: list[Sample], path: Path) -> tuple[Path, int]:
+def _numbered(samples: list[Sample], out_dir: Path, number: int) -> tuple[Path, int]:
+    path = out_dir / f"{number:05d}.tar"
+    return path, write_shard(samples, path)
+
+
+def _check_bytes(sample: Sample) -> None:
+    for extension, data in sample.parts.items():
+        if not isinstance(data, bytes):
+            raise ValueError(f"sample {sample.key!r}: {extension}={data!r} must be bytes. Encode it first.")
+
+
+def write_shard(samples: Iterable[Sample], path: Path) -> int:
+    """Write samples to one shard as they come; returns how many. The same guarantees as `write_shards`."""
     import webdataset  # takes a second, and most who read shards write none
 
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count = 0
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             writer = webdataset.TarWriter(file, user="user", group="group", mode=0o644, mtime=0, encoder=False)
-            for sample in samples:
-                writer.write({"__key__": sample.key, **sample.parts})
-            writer.close()
+            try:
+                for sample in samples:
+                    _check_bytes(sample)
+                    writer.write({"__key__": sample.key, **sample.parts})
+                    count += 1
+            finally:
+                writer.close()  # or it complains later that the file is closed
+            file.flush()
+            os.fsync(file.fileno())  # a power cut must not leave an empty file under the final name
         os.replace(temporary, path)
     except BaseException:  # also on Ctrl-C nothing may stay behind
         temporary.unlink(missing_ok=True)
         raise
-    return path, len(samples)
+    return count

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mm_mhmoe_data.recipes import RECIPES, openclipart
+from mm_mhmoe_data.recipes import openclipart
 from mm_mhmoe_data.recipes.leaks import find_leaks, read_entries
 from mm_mhmoe_data.recipes.openclipart import build_openclipart
 from mm_mhmoe_data.shards import expand_shards
@@ -181,7 +181,3 @@ def test_bad_arguments_are_named(root: Path, tmp_path: Path, change: dict[str, i
 def test_a_root_without_pictures_says_how_to_get_them(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="apt-get download openclipart-png"):
         _build(tmp_path, tmp_path / "out")
-
-
-def test_registry() -> None:
-    assert RECIPES["openclipart"] is build_openclipart
