@@ -69,9 +69,9 @@ def data(
     while other programs were busy does not count.
 
     open_clip is its training loader, put together again from its stages (the wheel does not hold that code); it and
-    webdataset give normalised floats. Ours gives uint8, which the model normalises at no cost of its own; "made floats"
-    is what it takes to normalise them outside. CPU μs: of all processes, a sample, from start to end of a run; MB: of all
-    processes, early and at the end of a run.
+    webdataset give normalised floats. Ours gives uint8, which the model normalises by way of its weights; "made floats"
+    is what it takes to normalise them outside. CPU μs: a sample's share of all processes' time from start to end of a
+    run. MB: of all processes, early and at the end of a run.
 
     Args:
         shards: pairs to load: a directory, glob or brace range of .tar files, or demo:train.
