@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from mm_mhmoe.batch import ImageTextBatch
 from mm_mhmoe.config import TextConfig
-from mm_mhmoe_data.loading_parts import picture_bytes
+from mm_mhmoe_data.loading_parts import decode_by_pil, picture_bytes
 from mm_mhmoe_data.pictures import decode_picture
 from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_data.ring import Empty, step_loader
@@ -112,17 +112,22 @@ def ours_as_floats(work: Work, workers: int) -> Iterator[Tensor]:
         yield batch.images.pixels_BCHW.float().sub_(mean_C11).div_(std_C11)
 
 
-def decode_only(work: Work, workers: int) -> DataLoader:
+def decode_only(work: Work, workers: int, decode: Callable[[bytes], Any] = decode_picture) -> DataLoader:
     """The limit: processes that decode pictures which are in memory already, and hand out nothing."""
     contents = picture_bytes(work.shards)
     size = work.batch_size
 
     def make_batch(step: int, empty: Empty) -> int:
         for content in contents[step * size : (step + 1) * size]:
-            decode_picture(content)
+            decode(content)
         return step
 
     return step_loader(make_batch, StepSampler(0, len(contents) // size), workers=workers)
+
+
+def decode_only_by_pil(work: Work, workers: int) -> DataLoader:
+    """The limit of loaders that decode with PIL."""
+    return decode_only(work, workers, decode_by_pil)
 
 
 def _transform(work: Work) -> Callable[[Image.Image], Tensor]:

@@ -66,4 +66,5 @@ class Questions:
         )
 
     def _picture(self, pick: Pick) -> Picture:
-        return self.pictures(Pick(pick.epoch, self.picture_of[pick.sample]), self.examples[pick.sample].question)
+        of_picture = Pick(pick.epoch, self.picture_of[pick.sample])
+        return self.pictures(of_picture, self.pictures.rng(of_picture), self.examples[pick.sample].question)

@@ -6,6 +6,7 @@ Legend: B batch, N patches, L text length.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_data.quarantine import Quarantine
 from mm_mhmoe_data.ring import Empty, fresh
 from mm_mhmoe_data.sampling import Pick
+from mm_mhmoe_data.shards.indexed import SampleError
 from mm_mhmoe_data.tokenizer import MASK, Tokenizer
 from mm_mhmoe_data.transforms import EvalTransform, TrainTransform
 
@@ -41,6 +43,10 @@ class Words(NamedTuple):
     text: str
     ids: list[int]
     masked_L: Tensor | None
+
+
+_Prepared = tuple[Words | None, np.random.Generator | None]
+"""The words of a sample, and what is random about its picture."""
 
 
 class Pictures:
@@ -68,9 +74,12 @@ class Pictures:
         self.seed = seed
         self.mask_ratio = mask_ratio
 
-    def __call__(self, pick: Pick, said: str = "") -> Picture:
+    def rng(self, pick: Pick) -> np.random.Generator:
+        """What is random about the picture."""
+        return sample_rng(self.seed, pick.epoch, self.dataset.keys[pick.sample], f"{self.stream}/picture")
+
+    def __call__(self, pick: Pick, rng: np.random.Generator, said: str = "") -> Picture:
         """`said` is the text that goes with it, for a transform that flips by captions."""
-        rng = sample_rng(self.seed, pick.epoch, self.dataset.keys[pick.sample], f"{self.stream}/picture")
         pixels_CHW = self.dataset.picture(pick.sample, at_least=self.transform.least_side)
         if isinstance(self.transform, TrainTransform):
             pixels_CHW = self.transform(pixels_CHW, rng, said)
@@ -147,7 +156,19 @@ class Stream:
 
     def __call__(self, picks: Picks, empty: Empty = fresh) -> ImageTextBatch:
         """The pixels lie in memory from `empty`."""
-        rows = load_all(self.quarantine, self.dataset, len(self.dataset), picks, self._read)
+        # Light work for all samples first: in turns with decoding and resizing, which need the processor's caches for
+        # themselves, both are slower.
+        ahead: dict[Pick, _Prepared] = {}
+        for pick in picks:
+            with suppress(SampleError):  # it comes again when the sample is read
+                ahead[pick] = self._prepare(pick)
+
+        def read(pick: Pick) -> tuple[Words | None, Picture | None]:
+            words, rng = ahead.pop(pick) if pick in ahead else self._prepare(pick)
+            said = words.text if words else ""
+            return words, self.pictures(pick, rng, said) if self.pictures and rng else None
+
+        rows = load_all(self.quarantine, self.dataset, len(self.dataset), picks, read)
         words = [words for _, (words, _) in rows if words]
         pictures = [picture for _, (_, picture) in rows if picture]
         return ImageTextBatch(
@@ -156,9 +177,8 @@ class Stream:
             keys=keys_of(self.dataset, [pick for pick, _ in rows]),
         )
 
-    def _read(self, pick: Pick) -> tuple[Words | None, Picture | None]:
-        words = self.captions(pick) if self.captions else None
-        return words, self.pictures(pick, words.text if words else "") if self.pictures else None
+    def _prepare(self, pick: Pick) -> _Prepared:
+        return self.captions(pick) if self.captions else None, self.pictures.rng(pick) if self.pictures else None
 
     def _texts(self, words: Sequence[Words]) -> Texts:
         assert self.captions is not None

@@ -16,6 +16,7 @@ from mm_mhmoe_data.bench_shards import make_bench_shards
 from mm_mhmoe_data.loader_bench import (
     Work,
     decode_only,
+    decode_only_by_pil,
     open_clip_pipeline,
     open_clip_with_its_tokenizer,
     ours,
@@ -38,6 +39,7 @@ LIMIT, OPEN_CLIP = "decode only", "open_clip"
 Loader = Callable[[Work, int], Iterable[Any]]
 LOADERS: Mapping[str, Loader] = {
     LIMIT: decode_only,
+    "decode only, by PIL": decode_only_by_pil,
     "ours": ours,
     "ours, made floats": ours_as_floats,
     "webdataset": webdataset_pipeline,
@@ -67,8 +69,9 @@ def data(
     while other programs were busy does not count.
 
     open_clip is its training loader, put together again from its stages (the wheel does not hold that code); it and
-    webdataset give normalised floats. Ours gives uint8, which the model normalises at no cost of its own; "made floats"
-    is what it takes to normalise them outside. CPU μs: of all processes, a sample, from start to end of a run.
+    webdataset give normalised floats. Ours gives uint8, which the model normalises by way of its weights; "made floats"
+    is what it takes to normalise them outside. CPU μs: a sample's share of all processes' time from start to end of a
+    run. MB: of all processes, early and at the end of a run.
 
     Args:
         shards: pairs to load: a directory, glob or brace range of .tar files, or demo:train.
@@ -196,18 +199,16 @@ def _summary(runs: list[dict[str, float]]) -> dict[str, Any]:
 
 
 def _loader_table(workers: int, rows: dict[str, dict[str, Any]]) -> Table:
-    table = Table(title=f"whole loaders, {workers} workers", title_justify="left")
+    ours = rows["ours"]
+    memory = "" if not ours["samples"] else f", MB with ours {ours['memory_start']:,.0f} to {ours['memory_end']:,.0f}"
+    table = Table(title=f"whole loaders, {workers} workers{memory}", title_justify="left")
     table.add_column("", no_wrap=True)
-    for name in ("samples/s", "range", "/ decode", "/ open_clip", "CPU μs", "MB at start", "at end"):
-        table.add_column(name, justify="right")
+    for name in ("samples/s", "range", "/ decode", "/ open_clip", "CPU μs"):
+        table.add_column(name, justify="right", no_wrap=True)
     limit, theirs = (rows[name]["samples_per_second"] for name in (LIMIT, OPEN_CLIP))
     for name, row in rows.items():
-        if not row["samples"]:
-            table.add_row(name, "busy")
-            continue
         rate = row["samples_per_second"]
-        others = [f"{row[key]:,.0f}" for key in ("cpu_microseconds", "memory_start", "memory_end")]
-        table.add_row(
-            name, f"{rate:,.0f}", f"{row['range']:.0%}", f"{rate / limit:.2f}", f"{rate / theirs:.1f}", *others
-        )
+        ratios = f"{rate / limit:.2f}", f"{rate / theirs:.1f}"
+        cells = f"{rate:,.0f}", f"{row.get('range', 0):.0%}", *ratios, f"{row.get('cpu_microseconds', 0):,.0f}"
+        table.add_row(name, *(cells if row["samples"] else ["busy"]))
     return table

@@ -47,7 +47,7 @@ def test_pixels_lie_in_the_memory_that_is_handed_in(dataset: ShardDataset) -> No
     pixels_BCHW = Stream(dataset, pictures, None)(PICKS, empty).images.pixels_BCHW  # type: ignore[union-attr]
     assert asked == [((4, 32, 32, 3), torch.uint8)]
     assert pixels_BCHW.shape == (4, 3, 32, 32) and pixels_BCHW.data_ptr() == memory.data_ptr()
-    assert torch.equal(pixels_BCHW, torch.stack([pictures(pick).pixels_CHW for pick in PICKS]))
+    assert torch.equal(pixels_BCHW, torch.stack([pictures(pick, pictures.rng(pick)).pixels_CHW for pick in PICKS]))
 
 
 def test_only_pictures_whose_caption_names_no_side_are_flipped(
