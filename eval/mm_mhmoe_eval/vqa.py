@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from mm_mhmoe_eval.vqa_normalise import normalise, normalise_punctuation, strip_space
+from mm_mhmoe_data.vqa_normalise import normalise, normalise_punctuation, strip_space
 
 Rules = Literal["2021", "2017"]
 """The two states of the official code. 2021 (current): prediction and ground truth are both fully normalised,

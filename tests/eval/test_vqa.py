@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mm_mhmoe_data.vqa_normalise import normalise, normalise_punctuation
 from mm_mhmoe_eval.vqa import official_results, question_only_baseline, vqa_accuracy, vqa_scores
-from mm_mhmoe_eval.vqa_normalise import normalise, normalise_punctuation
 
 
 @dataclass(frozen=True)

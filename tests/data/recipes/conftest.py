@@ -1,10 +1,13 @@
-"""Made-up pictures, and a look at what a build left."""
+"""Pictures and files for small sources, and a look at what a build left."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Callable, Iterator
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,13 @@ class Built:
     def samples(self, split: str) -> Iterator[Sample]:
         for shard in sorted((self.out / split).glob("*.tar")):
             yield from iter_samples(shard)
+
+    def by_key(self, split: str) -> dict[str, Sample]:
+        return {sample.key: sample for sample in self.samples(split)}
+
+    def left_out(self) -> list[tuple[str, str]]:
+        """(reason, what) of everything that was dropped."""
+        return [(row["reason"], row["what"]) for row in self.dropped]
 
     def facts(self, split: str) -> list[dict[str, Any]]:
         return [json.loads(sample.parts["json"]) for sample in self.samples(split)]
@@ -64,3 +74,41 @@ def draw() -> Callable[..., Path]:
         return path
 
     return make
+
+
+@cache
+def _demo_pictures() -> list[bytes]:
+    shard = Path(str(files("mm_mhmoe_data"))) / "demo" / "val" / "00007.tar"
+    return [sample.parts["webp"] for sample in iter_samples(shard)][:40]
+
+
+@pytest.fixture(scope="session")
+def photo() -> Callable[..., bytes]:
+    """photo(number, format): one of 40 real drawings of the demo data (96 pixels), encoded anew."""
+
+    def encode(number: int, format: str = "JPEG") -> bytes:
+        buffer = io.BytesIO()
+        Image.open(io.BytesIO(_demo_pictures()[number])).save(buffer, format)
+        return buffer.getvalue()
+
+    return encode
+
+
+@pytest.fixture(scope="session")
+def put() -> Callable[..., Path]:
+    """put(path, content): writes bytes, text, or anything else as JSON."""
+
+    def write(path: Path, content: Any) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not isinstance(content, bytes):
+            content = (content if isinstance(content, str) else json.dumps(content)).encode()
+        path.write_bytes(content)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def facts() -> Callable[[Sample], dict[str, Any]]:
+    """facts(sample): its .json."""
+    return lambda sample: json.loads(sample.parts["json"])

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from mm_mhmoe_eval.vqa_normalise import CONTRACTIONS, normalise, normalise_punctuation, normalise_words
+from mm_mhmoe_data.vqa_normalise import CONTRACTIONS, normalise, normalise_punctuation, normalise_words
 
 # Worked by hand from the rules of the official code: a mark beside a space (or any mark, when a comma stands
 # between digits) is removed, another mark becomes a space, a period goes unless a digit follows it.
