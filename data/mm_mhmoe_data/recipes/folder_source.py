@@ -10,6 +10,7 @@ from typing import Any
 from .hashed_split import Splitting
 from .plan import Dropped
 from .tables import read_table
+from .unicode import encodable
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 _SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -92,7 +93,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    return "" if value is None else str(value).strip()
+    return "" if value is None else encodable(str(value)).strip()
 
 
 def _split(name: str, where: str) -> str:

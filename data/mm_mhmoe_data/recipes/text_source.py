@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .plan import Dropped
+from .unicode import encodable
 
 Layout = Literal["txt", "jsonl", "wikiextractor", "kjv"]
 
@@ -49,7 +50,7 @@ def find_pieces(root: Path, layout: Layout, piece_bytes: int) -> list[Piece]:
         name = path.name if path == root else path.relative_to(root).as_posix()
         size = path.stat().st_size
         step = max(size, 1) if layout == "txt" else piece_bytes
-        pieces.extend(Piece(path=name, start=at, end=min(at + step, size)) for at in range(0, size, step))
+        pieces.extend(Piece(path=name, start=at, end=min(at + step, size)) for at in range(0, max(size, 1), step))
     return pieces
 
 
@@ -99,11 +100,11 @@ class TextSource:
             return Dropped(reason="line is not JSON", what=where)
         if not isinstance(record, dict) or not isinstance(record.get(self.text_field), str):
             return Dropped(reason=f"no text in the field {self.text_field!r}", what=where)
-        paragraphs = [part.strip() for part in record[self.text_field].split("\n")]
-        facts = {name: record[name] for name in ("url", "title") if isinstance(record.get(name), str)}
+        paragraphs = [part.strip() for part in encodable(record[self.text_field]).split("\n")]
+        facts = {name: encodable(record[name]) for name in ("url", "title") if isinstance(record.get(name), str)}
         if self.layout == "wikiextractor" and paragraphs[0] == facts.get("title"):
             paragraphs = paragraphs[1:]  # the extractor repeats the title as the first line
-        return _document(str(record.get(self.id_field, where)), paragraphs, facts, where)
+        return _document(encodable(str(record.get(self.id_field, where))), paragraphs, facts, where)
 
 
 def _lines(path: Path, piece: Piece) -> Iterator[tuple[bytes, str]]:

@@ -247,11 +247,8 @@ def stop_after(shards: int, how: signal.Signals, folder: Path, out: Path) -> str
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(words, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True)
     state = out / STATE
-    while not (state.exists() and len(state.read_text().splitlines()) == 1 + shards):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    while not list(out.rglob("*.tmp")):
-        time.sleep(0.01)
+    wait_until(lambda: state.exists() and len(state.read_text().splitlines()) == 1 + shards)
+    wait_until(lambda: bool(list(out.rglob("*.tmp"))))
     workers = children(process.pid)
     if how == signal.SIGINT:
         os.killpg(process.pid, how)  # as a terminal does
@@ -259,9 +256,23 @@ def stop_after(shards: int, how: signal.Signals, folder: Path, out: Path) -> str
         process.kill()
     _, told = process.communicate(timeout=60)
     assert process.returncode != 0 and not (out / "manifest.json").exists()
-    while any(Path(f"/proc/{pid}/stat").exists() for pid in workers):  # nobody stays behind
-        time.sleep(0.01)
+    wait_until(lambda: not any(map(runs, workers)))  # nobody stays behind
     return told
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened for two minutes"
+        time.sleep(0.01)
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there and is not only waiting for somebody to take note of its end."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def children(pid: int) -> list[int]:

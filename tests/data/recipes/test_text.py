@@ -91,20 +91,29 @@ def test_bad_lines_are_named_once(tmp_path: Path, build) -> None:
     assert sum(splits.values()) == 1
 
 
+def test_half_characters_of_json_do_not_stop_a_build(tmp_path: Path, build) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "A half \\ud83d and a whole \\ud83d\\ude00", "id": "\\ud83d"}\n')
+    built = build(plan_text(tmp_path / "a.jsonl", layout="jsonl", val=0.0, test=0.0))
+    assert built.texts("train") == ["A half ? and a whole \U0001f600"] and built.facts("train")[0]["id"] == "?"
+
+
 def test_plain_files_are_documents_of_paragraphs(tmp_path: Path, build) -> None:
     root = tmp_path / "texts"
     (root / "deep").mkdir(parents=True)
     (root / "b.txt").write_bytes(b"\xef\xbb\xbfOne line\r\nand  another.\r\n \r\n\r\nLast.\r\n")
     (root / "deep/a.txt").write_text("Alone.")
-    (root / "empty.txt").write_text("\n\n")
+    (root / "blank.txt").write_text("\n\n")
+    (root / "empty.txt").write_text("")
     (root / "latin.txt").write_bytes(b"caf\xe9")
     (root / "passed over.md").write_text("# no")
     built = build(plan_text(root, val=0.0, test=0.0), "whole")
     assert built.texts("train") == ["One line and another.\nLast.", "Alone."]
     assert [fact["id"] for fact in built.facts("train")] == ["b.txt", "deep/a.txt"]
-    assert {(drop["what"], drop["reason"]) for drop in built.dropped} == {("latin.txt", "not UTF-8")} | (
-        {("empty.txt", "empty text")}
-    )
+    assert [(drop["what"], drop["reason"]) for drop in built.dropped] == [
+        ("blank.txt", "empty text"),
+        ("empty.txt", "empty text"),
+        ("latin.txt", "not UTF-8"),
+    ]
     built = build(plan_text(root, unit="paragraph", val=0.0, test=0.0), "paragraphs")
     assert built.texts("train") == ["One line and another.", "Last.", "Alone."]
 
