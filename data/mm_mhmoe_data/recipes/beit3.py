@@ -107,7 +107,7 @@ def _pair(row: IndexRow, texts: SegmentText) -> IndexedPicture:
         key=row.fields["identifier"],
         paths={"left.": row.image_path, "right.": row.image2_path},
         captions=(texts(row.segment),),
-        label=int(row.fields["label"]),
+        label=row.fields["label"],
         facts={"identifier": row.fields["identifier"], "token_ids": [row.segment]},
     )
 
@@ -118,7 +118,7 @@ def _picture(rows: Sequence[IndexRow], task: Task, texts: SegmentText) -> Indexe
     facts: dict[str, Any] = {}
     captions: tuple[str, ...] = ()
     if task == "imagenet":
-        label = int(first.fields["label"])
+        label = first.fields["label"]
     elif task == "vqav2":  # questions are no captions
         facts = {"image_id": first.coco_id, "question_ids": [row.fields["qid"] for row in rows]}
     else:

@@ -6,7 +6,7 @@ Field names: beit3/datasets.py of github.com/microsoft/unilm, whose `make_datase
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -26,6 +26,12 @@ FILES: dict[str, dict[str, str]] = {
     "nocaps": {split: f"nocaps.{split}.jsonl" for split in ("val", "test")},
     "imagenet": {split: f"imagenet.{split}.index.jsonl" for split in ("train", "val")},
 }
+_FIELDS: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "vqav2": {"qid": int, "labels": lambda row: [int(x) for x in row], "scores": lambda row: [float(x) for x in row]},
+    "nlvr2": {"label": int, "identifier": str},
+    "imagenet": {"label": int},
+}
+"""What a line must have beside pictures and text; the other tasks have image_id."""
 _TEXTLESS = ("coco_captioning", "nocaps", "imagenet")  # where a line may be without a text
 
 Segment = list[int] | str
@@ -76,10 +82,8 @@ def _row(row: dict[str, Any], task: str) -> IndexRow:
         segment=fields.pop("text_segment", None) if task in _TEXTLESS else fields.pop("text_segment"),
         fields=fields,
     )
-    for name in {"vqav2": ("qid", "labels", "scores"), "nlvr2": ("label", "identifier"), "imagenet": ("label",)}.get(
-        task, ("image_id",)
-    ):
-        fields[name]
+    for name, check in _FIELDS.get(task, {"image_id": int}).items():
+        fields[name] = check(fields[name])
     if result.segment is None:
         if task not in _TEXTLESS:
             raise ValueError("text_segment is null")

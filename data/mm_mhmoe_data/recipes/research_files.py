@@ -40,19 +40,22 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
 
 def require_file(path: Path) -> Path:
     if not path.is_file():
-        raise ValueError(f"{path} does not exist. Give the folder that the recipe's card describes as --root.")
+        raise ValueError(f"{path} does not exist. The recipe's card says what must lie where below --root.")
     return path
 
 
 def require_folder(path: Path) -> Path:
     if not path.is_dir():
-        raise ValueError(f"{path} is not a folder. Give the folder that the recipe's card describes as --root.")
+        raise ValueError(f"{path} is not a folder. The recipe's card says what must lie where below --root.")
     return path
 
 
 def one_line(text: str) -> str:
-    """The text without line breaks and doubled spaces: captions are lines of a .txt."""
-    return " ".join(text.split())
+    """The text without line breaks and doubled spaces: captions are lines of a .txt.
+
+    JSON may hold halves of surrogate pairs, which UTF-8 has no bytes for; they become question marks.
+    """
+    return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
 
 
 def json_bytes(value: Any) -> bytes:

@@ -116,10 +116,8 @@ def plan_vqav2(
     )
 
 
-def _kept(rows: Rows, present: set[int], answerable: set[int] | None, limit: int | None) -> Rows:
-    rows = [
-        row for row in rows if row["image_id"] in present and (answerable is None or row["question_id"] in answerable)
-    ]
+def _kept(rows: Rows, present: set[int], answered: set[int] | None, limit: int | None) -> Rows:
+    rows = [row for row in rows if row["image_id"] in present and (answered is None or row["question_id"] in answered)]
     first = set(list(dict.fromkeys(row["image_id"] for row in rows))[:limit])
     return [row for row in rows if row["image_id"] in first]
 

@@ -13,9 +13,11 @@ from .vqav2_source import Rows
 def question_files(splits: Mapping[str, Rows], notes: Mapping[int, dict[str, Any]]) -> dict[str, Callable[[], bytes]]:
     """vqa/SPLIT_questions.json and, where there are answers, vqa/SPLIT_annotations.json.
 
-    fit is train and trainable_val in one, which is what BEiT-3 trains on.
+    fit is train and trainable_val in one, which is what BEiT-3 trains on; without the former there is none.
     """
-    parts = {**splits, "fit": [*splits["train"], *splits["trainable_val"]]}
+    parts = dict(splits)
+    if "train" in splits:
+        parts["fit"] = [*splits["train"], *splits.get("trainable_val", [])]
     files: dict[str, Callable[[], bytes]] = {}
     for name, rows in parts.items():
         files[f"vqa/{name}_questions.json"] = partial(_questions, rows)

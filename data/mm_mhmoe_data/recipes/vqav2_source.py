@@ -18,6 +18,7 @@ ANNOTATIONS = {name: f"v2_mscoco_{FOLDERS[name]}_annotations.json" for name in (
 
 
 def read_rows(path: Path, part: str) -> Rows:
+    """The rows of an official file; `part` is "questions" or "annotations". Raises ValueError for another file."""
     rows = read_json(path)
     needed = ("question_id", "image_id", "question" if part == "questions" else "multiple_choice_answer")
     with expect_format(path, f"a VQAv2 {part} file"):
@@ -37,6 +38,7 @@ def answerable(notes: Rows, answers: set[str]) -> set[int]:
 
 
 def file_name(folder: str, image_id: int) -> str:
+    """COCO's name of a picture."""
     return f"COCO_{folder}_{image_id:012d}.jpg"
 
 

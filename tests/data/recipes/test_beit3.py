@@ -209,6 +209,14 @@ def test_splits_of_the_questions(vqa: Path, spm: Path, build) -> None:
     assert (built.out / "answer2label.txt").read_bytes() == (vqa / "answer2label.txt").read_bytes()
 
 
+def test_some_of_the_splits_are_enough(vqa: Path, spm: Path, build) -> None:
+    for name in ("train", "test", "test-dev"):
+        (vqa / f"vqa.{name}.jsonl").unlink()
+    built = build(plan_beit3(vqa, "vqav2", BuildOptions(), tokenizer=spm))
+    assert set(built.manifest["splits"]) == {"trainable_val", "rest_val"}
+    assert not (built.out / "vqa" / "fit_questions.json").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -216,6 +224,7 @@ def test_splits_of_the_questions(vqa: Path, spm: Path, build) -> None:
         ({"labels": [1], "scores": [0.5]}, "score 0.5"),
         ({"labels": [0, 1, 2], "scores": [1.0, 1.0, 1.0]}, "more than 10 people"),
         ({"labels": [0, 1], "scores": [1.0]}, "as many labels as scores"),
+        ({"labels": ["yes"], "scores": [1.0]}, r"vqa\.train\.jsonl is not .* see line 1"),
         ({"image_path": "photos/9.jpg"}, "photos/9.jpg is not named like a picture of COCO"),
     ],
 )

@@ -35,7 +35,7 @@ def entry(number: int, split: str, captions: list[str]) -> dict[str, Any]:
 ROWS = [
     entry(9, "train", ["A red owl.", "An owl\u2028sits ", "owl"]),
     entry(391895, "restval", ["A cow."]),
-    entry(30, "train", ["A hen.", ""]),
+    entry(30, "train", ["A hen.", "", "\ud800 broken"]),
     entry(42, "val", ["A cat."]),
     entry(73, "test", ["A dog.", "One dog."]),
 ]
@@ -63,7 +63,7 @@ def test_every_picture_is_in_the_split_that_the_papers_use(root: Path, build, fa
     assert facts(owl)["captions"] == ["A red owl.", "An owl\u2028sits ", "owl"]  # as they were written
     assert facts(owl) | {"image_id": 9, "split": "train", "sentids": [90, 91, 92], "width": 96} == facts(owl)
     assert facts(found["train"]["000391895"])["split"] == "restval"
-    assert built.manifest["counts"] == {"train captions": 6, "val captions": 1, "test captions": 2}
+    assert built.manifest["counts"] == {"train captions": 7, "val captions": 1, "test captions": 2}
     assert built.manifest["expected"]["train"] == {"expected": 113_287, "found": 3}
     assert built.manifest["dropped"] == {}
 
@@ -77,7 +77,7 @@ def test_clip_benchmark_reads_it(root: Path, build) -> None:
     pairs = list(reader.to_tuple(["webp", "png", "jpg", "jpeg"], "txt"))
     texts = [text.decode().splitlines() for _, text in pairs]
     # A line separator inside a caption would be taken for the start of the next one.
-    assert texts == [["A red owl.", "An owl sits", "owl"], ["A cow."], ["A hen."]]
+    assert texts == [["A red owl.", "An owl sits", "owl"], ["A cow."], ["A hen.", "? broken"]]
 
 
 def test_what_cannot_be_used_is_named(root: Path, build, put, photo) -> None:

@@ -1,7 +1,7 @@
 """VQAv2 on a small folder that is laid out like the original; questions and answers are made up.
 
 The vocabulary is held against cases worked by hand from BEiT-3's published rule, the files against the reader that
-fine-tuning uses.
+fine-tuning uses, and all of it against what BEiT-3's own code wrote (tests/golden/make_beit3_vqa.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from mm_mhmoe_data.recipes.answers import answers_file, beit3_answers, read_answ
 from mm_mhmoe_data.recipes.research_options import BuildOptions
 from mm_mhmoe_data.recipes.vqav2 import plan_vqav2
 from mm_mhmoe_data.recipes.vqav2_source import ANNOTATIONS, QUESTIONS
-from mm_mhmoe_data.vqa_data import read_questions, read_vqa
+from mm_mhmoe_data.vqa_data import read_questions, read_vqa, soft_targets
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "beit3_vqa.json"
 
 
 def test_the_vocabulary_is_that_of_a_case_worked_by_hand() -> None:
@@ -160,3 +162,34 @@ def test_another_file_is_one_clear_error(root: Path, put, name: str, content: ob
 def test_rest_val_must_leave_pictures_to_train_on(root: Path) -> None:
     with pytest.raises(ValueError, match="rest_val=8 takes all 8"):
         plan_vqav2(root, BuildOptions(), rest_val=8)
+
+
+@pytest.fixture
+def golden(tmp_path: Path, put) -> tuple[Path, dict[str, Any]]:
+    """Made-up questions and answers, laid out for the recipe, and what BEiT-3's code makes of them."""
+    values = json.loads(GOLDEN.read_text())
+    for name, rows in values["rows"].items():
+        notes = [row | {"answers": [{"answer": answer} for answer in row["answers"]]} for row in rows]
+        asked = [{"image_id": r["image_id"], "question_id": r["question_id"], "question": "?"} for r in rows]
+        put(tmp_path / ANNOTATIONS[name], {"annotations": notes})
+        put(tmp_path / QUESTIONS[name], {"questions": asked})
+        for row in rows:
+            put(tmp_path / f"{name}2014" / f"COCO_{name}2014_{row['image_id']:012d}.jpg", b"")
+    return tmp_path, values
+
+
+def test_beit3s_own_code_makes_the_same_of_it(golden: tuple[Path, dict[str, Any]]) -> None:
+    root, values = golden
+    plan = plan_vqav2(root, BuildOptions(), rest_val=9)
+    assert plan.files["answer2label.txt"]().decode() == values["answer2label"]
+    index_of = {json.loads(line)["answer"]: label for label, line in enumerate(values["answer2label"].splitlines())}
+    found: dict[str, dict[str, list[float]]] = {}
+    for split, name in (("train", "train"), ("trainable_val", "val"), ("rest_val", "val")):
+        for note in json.loads(plan.files[f"vqa/{split}_annotations.json"]())["annotations"]:
+            answers = [answer["answer"] for answer in note["answers"]]
+            found.setdefault(name, {})[str(note["question_id"])] = soft_targets(answers, index_of).tolist()
+    for name, rows in values["index"].items():
+        assert set(found[name]) == set(rows)  # the same questions are left out
+        for question, (labels, scores) in rows.items():
+            wanted = dict(zip(labels, scores, strict=True))
+            assert found[name][question] == pytest.approx([wanted.get(label, 0) for label in range(len(index_of))])
