@@ -31,6 +31,10 @@ class DataConfig:
         whole_word: hides all pieces of a word or none, in the text and pair streams.
         bucket_texts: deals the texts of a step out by length where run.accumulate or several processes make several
             batches of it, so that less is padded (text stream).
+        mode: indexed reads any sample at any time and resumes exactly; stream reads shards from their beginning, for
+            pipes and for shards that fit on no disk, and resumes approximately (pretraining only).
+        buffer: samples among which streaming draws the next.
+        allow_pipe: streaming may run the shell commands of pipe: shards.
         max_bad_fraction: share of the samples read that may be unusable before the run stops. Each is replaced by
             another and written to quarantine.jsonl.
         max_bad_in_a_row: unusable samples one after the other at which the run stops.
@@ -48,10 +52,19 @@ class DataConfig:
     interpolation: Interpolation = "bilinear"
     whole_word: bool = False
     bucket_texts: bool = False
+    mode: Literal["indexed", "stream"] = "indexed"
+    buffer: int = 1000
+    allow_pipe: bool = False
     max_bad_fraction: float = 0.01
     max_bad_in_a_row: int = 20
 
     def __post_init__(self) -> None:
         for name in ("image", "text"):
             if getattr(self, f"{name}_weights") and not getattr(self, f"{name}_shards"):
-                raise ValueError(f"{name}_weights is given without {name}_shards; weights alone are those of shards")
+                raise ValueError(
+                    f"data.{name}_weights needs data.{name}_shards; for the sources in shards there is data.weights"
+                )
+        if self.mode == "stream" and (self.weights or self.image_weights or self.text_weights or self.bucket_texts):
+            raise ValueError("data.mode=stream takes neither weights nor bucket_texts; they need indexed shards")
+        if self.buffer < 0:
+            raise ValueError(f"data.buffer={self.buffer} must be 0 or more")

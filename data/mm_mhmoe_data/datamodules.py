@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from mm_mhmoe.batch import ImageTextBatch, PretrainBatch, VQABatch
 from mm_mhmoe.config import TextConfig, VisionConfig
+from mm_mhmoe_data.arrived import Arrived
 from mm_mhmoe_data.buckets import BucketedOrder
 from mm_mhmoe_data.config import DataConfig
 from mm_mhmoe_data.pipeline import Parts, ShardDataset
@@ -27,6 +29,10 @@ from mm_mhmoe_data.vqa_data import VQAExample
 # Pairs first: the other streams can share their samples.
 _STREAMS: tuple[Parts, ...] = ("pairs", "images", "texts")
 _SEED_OF: dict[Parts, int] = {"images": 0, "texts": 1, "pairs": 2}
+
+
+def _take(arrived: Arrived, batch_size: int, step: int) -> Picks:
+    return arrived.take(batch_size)
 
 
 def train_transform(image_size: int, min_scale: float, data: DataConfig) -> TrainTransform:
@@ -164,12 +170,17 @@ class PretrainDataModule(StepDataModule):
         opened, train = Streams(str(shards), data), train_transform(vision.image_size, min_scale, data)
         self.streams: dict[Parts, Stream] = {}
         self.orders: dict[Parts, Order] = {}
+        self.arrived: dict[Parts, Arrived] = {}
         for name in _STREAMS:
             if self.sizes[name]:
                 # A seed of its own for each stream: a step's pairs are not its pictures and texts again.
                 own = seed * len(_STREAMS) + _SEED_OF[name]
                 tokens = None if name == "images" else self._tokens
-                dataset, self.orders[name] = opened.open(name, seed=own, tokens=tokens)
+                dataset: ShardDataset | Arrived
+                if data.mode == "stream":
+                    dataset = self.arrived[name] = opened.streamed(name, seed=own, quarantine=self.quarantine)
+                else:
+                    dataset, self.orders[name] = opened.open(name, seed=own, tokens=tokens)
                 self.streams[name] = self._stream(name, dataset, train, seed)
 
     def _tokens(self, dataset: ShardDataset, index: int) -> int:
@@ -177,7 +188,7 @@ class PretrainDataModule(StepDataModule):
         return len(tokenizer.encode(dataset.caption(index), text.max_length))
 
     def _stream(
-        self, name: Parts, dataset: ShardDataset, transform: TrainTransform | EvalTransform, seed: int
+        self, name: Parts, dataset: ShardDataset | Arrived, transform: TrainTransform | EvalTransform, seed: int
     ) -> Stream:
         tokenizer, vision, text = self.parts
         image_ratio, text_ratio = self.ratios[name]
@@ -196,13 +207,20 @@ class PretrainDataModule(StepDataModule):
         self.picks: dict[Parts, Callable[[int], Picks]] = {
             name: self.steps(order, self.sizes[name]) for name, order in self.orders.items()
         }
+        self.picks |= {name: partial(_take, arrived, self.sizes[name]) for name, arrived in self.arrived.items()}
         if self.bucket_texts and "texts" in self.picks:
             rank, world = self.place()
             together = StepOrder(self.orders["texts"], self.sizes["texts"] * world)
-            lengths = self.streams["texts"].dataset.text_bytes
+            texts = self.streams["texts"].dataset
+            assert isinstance(texts, ShardDataset)
             self.picks["texts"] = BucketedOrder(
-                together, lengths, accumulate=self.accumulate, rank=rank, world_size=world
+                together, texts.text_bytes, accumulate=self.accumulate, rank=rank, world_size=world
             )
+
+    def train_dataloader(self) -> DataLoader:
+        for arrived in self.arrived.values():
+            arrived.begin(*self.place(), self.start)
+        return super().train_dataloader()
 
     def make_batch(self, step: int, empty: Empty = fresh) -> PretrainBatch:
         return PretrainBatch(**{name: self.streams[name](picks(step), empty) for name, picks in self.picks.items()})

@@ -83,7 +83,9 @@ def _any_picture(content: bytes, at_least: int | None) -> np.ndarray:
             orientation = _orientation(image)
             upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
             return _rgb(upright)
-    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError as error:
+        raise ValueError(f"the picture cannot be decoded (it is no {', '.join(FORMATS)})") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"the picture cannot be decoded ({error})") from error
 
 

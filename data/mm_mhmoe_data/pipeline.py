@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -111,9 +112,12 @@ class ShardDataset:
         members = self._shards.members(index)
         return b"".join(self._shards.read(index, *members[extension]) for extension in sorted(members))
 
-    def shard_of(self, index: int) -> str:
-        """Where the sample's shard lies."""
-        return str(self._shards.shard_of(index))
+    def sha256_of(self, error: SampleError) -> str | None:
+        """SHA-256 of the members of the sample that an error is about; None where they cannot even be read."""
+        try:
+            return hashlib.sha256(self.sample_bytes(error.index)).hexdigest()
+        except SampleError:
+            return None
 
     def metadata(self, index: int) -> dict[str, Any]:
         """The sample's .json; empty where there is none."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -14,8 +13,8 @@ import torch
 from torch.utils.data import get_worker_info
 
 from mm_mhmoe_data.masking import sample_rng
-from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_data.sampling import Pick
+from mm_mhmoe_data.shards import ShardError
 from mm_mhmoe_data.shards.indexed import SampleError
 
 QUARANTINE_FILE = "quarantine.jsonl"
@@ -54,7 +53,7 @@ class Quarantine:
         self.seed = seed
         # A row for every worker, which alone writes to it.
         self._counts = torch.zeros(1 + _MOST_WORKERS, 3, dtype=torch.int64).share_memory_()
-        self._known: set[tuple[str, str]] = set()
+        self._known: set[str] = set()
 
     @property
     def read(self) -> int:
@@ -68,15 +67,21 @@ class Quarantine:
     def quarantined(self) -> int:
         return int(self._counts[:, _BAD].sum())
 
-    def load(self, dataset: ShardDataset, count: int, pick: Pick, read: Callable[[Pick], _T]) -> tuple[Pick, _T]:
+    def load(
+        self,
+        count: int,
+        pick: Pick,
+        read: Callable[[Pick], _T],
+        sha256: Callable[[SampleError], str | None] | None = None,
+    ) -> tuple[Pick, _T]:
         """What `read` makes of the pick, or of a replacement; and which that was.
 
         A replacement depends on the seed and the bad pick, so a resumed run takes the same one. It may be one that
         comes in its own place as well.
 
         Args:
-            dataset: of the samples that `read` reads.
-            count: what replacements are drawn from; more than the samples where several picks share one.
+            count: what replacements are drawn from.
+            sha256: of the bytes of a bad sample.
 
         Raises:
             TooManyBadSamples: a limit is passed.
@@ -89,7 +94,7 @@ class Quarantine:
             except SampleError as error:
                 problem = error
                 self._count(_BAD)
-                self._write(dataset, error, pick.epoch)
+                self._write(error, sha256(error) if sha256 else None)
                 self._judge(error)
                 rng = sample_rng(self.seed, pick.epoch, str(pick.sample), f"replacement {attempt}")
                 pick = Pick(pick.epoch, int(rng.integers(count)))
@@ -99,6 +104,17 @@ class Quarantine:
         raise TooManyBadSamples(
             f"{self.max_in_a_row} samples in a row cannot be used; the last: {problem}. {self._see()}"
         )
+
+    def refuse(self, error: ShardError) -> None:
+        """Counts and writes down a streamed sample, or the rest of a shard, that cannot be used.
+
+        Raises:
+            TooManyBadSamples: a limit is passed.
+        """
+        self._count(_READ)
+        self._count(_BAD)
+        self._write(error, None)
+        self._judge(error)
 
     def check(self) -> None:
         """Every sample that was read was used or quarantined. Raises RuntimeError."""
@@ -115,7 +131,7 @@ class Quarantine:
         worker = get_worker_info()
         self._counts[0 if worker is None else 1 + worker.id, what] += 1
 
-    def _judge(self, error: SampleError) -> None:
+    def _judge(self, error: ShardError) -> None:
         allowed = self.max_bad_fraction * max(self.read, _FIRST)
         if self.quarantined > allowed:
             raise TooManyBadSamples(
@@ -127,22 +143,19 @@ class Quarantine:
         listed = f"All are listed in {self.path}. " if self.path else ""
         return f"{listed}Look at the shards with `mm-mhmoe data validate`, or raise the limit."
 
-    def _write(self, dataset: ShardDataset, error: SampleError, epoch: int) -> None:
-        shard, key = dataset.shard_of(error.index), dataset.keys[error.index]
-        if self.path is None or (shard, key) in self._known:
+    def _write(self, error: ShardError, sha256: str | None) -> None:
+        known = f"{error.shard} {error.key}" if isinstance(error, SampleError) else str(error)
+        if self.path is None or known in self._known:
             return
-        self._known.add((shard, key))
-        try:
-            digest = hashlib.sha256(dataset.sample_bytes(error.index)).hexdigest()
-        except SampleError:
-            digest = None  # it cannot even be read
+        self._known.add(known)
+        if isinstance(error, SampleError):
+            what: dict[str, str | None] = {"shard": error.shard, "key": error.key, "stage": error.stage}
+        else:
+            what = {"shard": None, "key": None, "stage": "shard"}
         line = {
-            "shard": shard,
-            "key": key,
-            "stage": error.stage,
+            **what,
             "error": str(error),
-            "sha256": digest,
-            "epoch": epoch,
+            "sha256": sha256,
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)

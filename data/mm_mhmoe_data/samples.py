@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mm_mhmoe.batch import Images, ImageTextBatch, Texts
 from mm_mhmoe.config import TextConfig
+from mm_mhmoe_data.arrived import Arrived
 from mm_mhmoe_data.collate import collate_texts
 from mm_mhmoe_data.masking import block_mask, sample_rng, text_mask, whole_word_mask
 from mm_mhmoe_data.pipeline import ShardDataset
@@ -59,7 +60,7 @@ class Pictures:
 
     def __init__(
         self,
-        dataset: ShardDataset,
+        dataset: ShardDataset | Arrived,
         transform: TrainTransform | EvalTransform,
         *,
         grid: int,
@@ -98,7 +99,7 @@ class Captions:
 
     def __init__(
         self,
-        dataset: ShardDataset,
+        dataset: ShardDataset | Arrived,
         tokenizer: Tokenizer,
         text: TextConfig,
         *,
@@ -144,7 +145,7 @@ class Stream:
 
     def __init__(
         self,
-        dataset: ShardDataset,
+        dataset: ShardDataset | Arrived,
         pictures: Pictures | None,
         captions: Captions | None,
         quarantine: Quarantine | None = None,
@@ -187,12 +188,13 @@ class Stream:
 
 
 def load_all(
-    quarantine: Quarantine | None, dataset: ShardDataset, count: int, picks: Picks, read: Callable[[Pick], _T]
+    quarantine: Quarantine | None, dataset: ShardDataset | Arrived, count: int, picks: Picks, read: Callable[[Pick], _T]
 ) -> list[tuple[Pick, _T]]:
     """What `read` makes of every pick, or of its replacement among `count`, and which that was."""
     if quarantine is None:
         return [(pick, read(pick)) for pick in picks]
-    return [quarantine.load(dataset, count, pick, read) for pick in picks]
+    sha256 = dataset.sha256_of if isinstance(dataset, ShardDataset) else None
+    return [quarantine.load(count, pick, read, sha256) for pick in picks]
 
 
 def collate_pictures(pictures: Sequence[Picture], empty: Empty) -> Images:
@@ -205,7 +207,7 @@ def collate_pictures(pictures: Sequence[Picture], empty: Empty) -> Images:
     return Images(pixels_BCHW=pixels_BHWC.permute(0, 3, 1, 2), masked_BN=torch.stack(masks) if masks else None)
 
 
-def keys_of(dataset: ShardDataset, picks: Picks) -> tuple[str, ...]:
+def keys_of(dataset: ShardDataset | Arrived, picks: Picks) -> tuple[str, ...]:
     return tuple(dataset.keys[pick.sample] for pick in picks)
 
 

@@ -8,9 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 
+from mm_mhmoe_data.arrived import Arrived
 from mm_mhmoe_data.config import DataConfig
 from mm_mhmoe_data.mixture import MixedOrder, token_weights
 from mm_mhmoe_data.pipeline import Parts, ShardDataset
+from mm_mhmoe_data.quarantine import Quarantine
 from mm_mhmoe_data.sampling import Order, ShuffledOrder
 from mm_mhmoe_data.shards import Source, expand_shards, expand_sources
 
@@ -50,6 +52,8 @@ class Streams:
         Args:
             tokens: how many tokens a sample has, for weights that are shares of tokens.
         """
+        if self.data.mode == "stream":
+            raise ValueError("data.mode=stream is for pretraining only; use indexed, which also reads remote shards")
         shards, weights = self._named(parts)
         # Without weights, what :: joins is one source: then every sample comes once an epoch.
         sources = expand_sources(shards, weights) if weights else [Source(shards=tuple(expand_shards(shards)))]
@@ -76,6 +80,12 @@ class Streams:
             return Drawn(dataset, orders[0])
         shares = [source.weight for source in sources]
         return Drawn(dataset, MixedOrder(orders, token_weights(shares, means) if means else shares, seed=seed))
+
+    def streamed(self, parts: Parts, *, seed: int, quarantine: Quarantine) -> Arrived:
+        """The stream of these parts, read from the beginning of its shards."""
+        shards, _ = self._named(parts)
+        data = self.data
+        return Arrived(shards, parts, seed=seed, buffer=data.buffer, allow_pipe=data.allow_pipe, quarantine=quarantine)
 
     def _named(self, parts: Parts) -> tuple[str, str | None]:
         own = {

@@ -139,7 +139,7 @@ def _picture(shard: Shard, key: str, content: bytes) -> Tensor:
 
 
 def _error(shard: Shard, key: str, problem: str, stage: str) -> SampleError:
-    return SampleError(f"shard {shard}: sample {key} {problem}", stage=stage)
+    return SampleError(str(shard), key, problem, stage)
 
 
 def _raise(error: ShardError) -> None:

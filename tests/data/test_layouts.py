@@ -238,3 +238,49 @@ def test_random_changes_are_those_that_were_asked_for(
     assert 2 <= turned.sum() <= 14 and ((flipped == plain).flatten(1).all(1) | turned).all()
     assert (pixels(flip="caption") != plain).flatten(1).any(1).sum() <= turned.sum()
     assert (jittered != plain).flatten(1).any(1).all()
+
+
+@pytest.mark.parametrize(("world", "workers"), [(1, 0), (1, 2), (2, 1)])
+def test_streamed_shards_give_full_batches_of_whole_epochs(
+    places: Places, shards: Path, samples: list[Sample], world: int, workers: int
+) -> None:
+    """23 samples in three shards; each reader goes through its own ones again and again."""
+    data = DataConfig(mode="stream", buffer=4)
+    steps = places.served(shards, world=world, workers=workers, data=data)
+    texts = {sample.key: sample.parts["txt"].decode() for sample in samples}
+    assert all(len(step[name]) == GLOBAL_BATCH for step in steps for name in STREAMS)
+    assert all(row[0] in texts for step in steps for name in STREAMS for row in step[name])
+    assert len({row[0] for step in steps for row in step["pairs"]}) == 23
+    if world == 1 and workers == 0:
+        keys = [row[0] for step in steps for row in step["texts"]]
+        assert len(set(keys[:23])) == len(set(keys[23:46])) == 23 and keys[:23] != keys[23:46]
+        assert places.served(shards, data=data) == steps
+
+
+def test_a_resumed_stream_goes_on_with_other_shards_first(places: Places, shards: Path) -> None:
+    def first(start: int) -> tuple[str, ...]:
+        data = places.module(shards, data=DataConfig(mode="stream", buffer=0))
+        data.load_state_dict({"batches": start})
+        return next(iter(data.train_dataloader())).pairs.keys
+
+    assert len({first(start) for start in range(5)}) > 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_bad_streamed_samples_are_passed_over_and_written_down(
+    places: Places, broken: Path, tmp_path: Path, workers: int
+) -> None:
+    listed = tmp_path / "quarantine.jsonl"
+    config = DataConfig(mode="stream", buffer=4, max_bad_fraction=0.9)
+    data = places.module(broken, workers=workers, data=config, quarantine=listed)
+    batches = list(data.train_dataloader())
+    assert [len(getattr(batch, name)) for batch in batches for name in STREAMS] == [GLOBAL_BATCH] * 3 * STEPS
+    lines = [json.loads(line) for line in listed.read_text().splitlines()]
+    assert {line["key"] for line in lines} == {"000000003", "000000005", "000000008", "000000013"}
+    assert not {key for batch in batches for key in batch.pairs.keys} & {line["key"] for line in lines}
+    assert data.quarantine.read == data.quarantine.used + data.quarantine.quarantined
+
+
+def test_more_readers_than_streamed_shards_are_refused(places: Places, shards: Path) -> None:
+    with pytest.raises(ValueError, match=r"of 3 shards: each process and worker needs a shard of its own"):
+        places.served(shards, workers=4, data=DataConfig(mode="stream"))

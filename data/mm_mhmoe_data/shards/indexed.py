@@ -24,15 +24,17 @@ _T = TypeVar("_T")
 
 
 class SampleError(ShardError):
-    """One sample cannot be used, the shard otherwise can. index: its number; stage: read, decode, text or json."""
+    """One sample cannot be used, the shard otherwise can.
 
-    def __init__(self, message: str, index: int = -1, stage: str = "") -> None:
-        super().__init__(message)
-        self.index = index
-        self.stage = stage
+    stage: read, decode, text or json. index: number of the sample in its data set; -1: it was streamed.
+    """
+
+    def __init__(self, shard: str, key: str, problem: str, stage: str, index: int = -1) -> None:
+        super().__init__(f"shard {shard}: sample {key} {problem}")
+        self.shard, self.key, self.problem, self.stage, self.index = shard, key, problem, stage, index
 
     def __reduce__(self) -> Any:
-        return type(self), (str(self), self.index, self.stage)
+        return type(self), (self.shard, self.key, self.problem, self.stage, self.index)
 
 
 class IndexedShards:
@@ -99,7 +101,7 @@ class IndexedShards:
         return content
 
     def error(self, index: int, problem: str, stage: str) -> SampleError:
-        return SampleError(f"shard {self.shard_of(index)}: sample {self.key(index)} {problem}", index, stage)
+        return SampleError(str(self.shard_of(index)), self.key(index), problem, stage, index)
 
     def _find(self, index: int) -> tuple[int, int]:
         """Number of the shard and place in its index."""
