@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -59,6 +60,21 @@ def _same(ours: ShardDataset, theirs: ShardDataset) -> bool:
 @pytest.mark.parametrize("form", ["{}", "{}/*.tar", "{}/{{00000..00002}}.tar"])
 def test_memory_holds_the_same_samples(folder: Path, memory: str, form: str) -> None:
     assert _same(ShardDataset(form.format(memory)), ShardDataset(folder))
+
+
+def test_lists_lie_on_other_machines_too(folder: Path, memory: str) -> None:
+    files = fsspec.filesystem("memory")
+    files.pipe("/remote/list.txt", f"00001.tar\n{folder}/00000.tar\n{memory}/00002.tar\n".encode())
+    info = {"splits": {"train": {"filenames": ["00002.tar"], "shard_lengths": [3]}, "val": {"filenames": []}}}
+    files.pipe("/remote/_info.json", json.dumps(info).encode())
+    names = [shard.location for shard in expand_shards(f"@{memory}/list.txt")]
+    # A list of another machine names nothing on this one.
+    assert names == [f"{memory}/00001.tar", f"{memory}/{folder}/00000.tar", f"{memory}/00002.tar"]
+    [shard] = expand_shards(f"{memory}#train")
+    assert (shard.name, shard.stated) == ("00002.tar", (3, f"{memory}/_info.json"))
+    assert len(ShardDataset(f"{memory}#train")) == 3
+    with pytest.raises(ValueError, match="has several splits"):
+        expand_shards(memory)
 
 
 def test_a_server_without_indexes_is_asked_once_for_each_shard(folder: Path, serve: Serve) -> None:

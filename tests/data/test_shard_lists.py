@@ -89,6 +89,8 @@ def test_a_text_list_is_seen_from_its_folder(folder: Path) -> None:
     (folder / "list.txt").write_text("# nothing\n")
     with pytest.raises(ValueError, match="names no shard"):
         expand_shards(f"@{folder}/list.txt")
+    with pytest.raises(ValueError, match=r"is a list: give it as @"):
+        expand_shards(f"{folder}/list.txt")
     with pytest.raises(ValueError, match=r"none\.txt does not exist"):
         expand_shards(f"@{folder}/none.txt")
 

@@ -78,6 +78,8 @@ def _touch(path: Path) -> bool:
         os.utime(path)
     except FileNotFoundError:
         return False
+    except PermissionError:  # another user's, in a folder that is shared
+        pass
     return True
 
 
