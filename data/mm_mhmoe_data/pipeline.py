@@ -25,8 +25,8 @@ class ShardDataset:
     """Samples of WebDataset shards (img2dataset layout: KEY.jpg, KEY.txt, KEY.json).
 
     Every shard is checked and indexed once, so that a broken one is found before training. Only indexes are kept; a
-    sample is read from its offset in the shard, and a remote shard is fetched when that happens. Of a small set, also the
-    decoded pictures are kept: they would be decoded again in every epoch.
+    sample is read from its offset in the shard, and a remote shard is fetched when that happens. Of a small set, the
+    decoded pictures are kept as well: they would be decoded again in every epoch.
 
     Args:
         shards: what `expand_shards` takes (docs/SHARDS.md), or a list of files.

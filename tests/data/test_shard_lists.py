@@ -51,6 +51,7 @@ def test_info_names_the_shards_that_timm_reads(folder: Path) -> None:
         ('{"splits": {"a": {"filenames": ["0.tar"], "shard_lengths": [1, 2]}}}', "1 filenames but 2 shard_lengths"),
         ('{"splits": {"a": {"filenames": ["pipe:touch x"]}}}', "does not lie in its folder"),
         ('{"splits": {"a": {"filenames": ["../0.tar"]}}}', "does not lie in its folder"),
+        ('{"splits": {"a": {"filenames": ["0.tar"]}}}', "names 0.tar, which is missing"),
     ],
 )
 def test_a_wrong_info_is_refused_by_name(tmp_path: Path, content: str, problem: str) -> None:
