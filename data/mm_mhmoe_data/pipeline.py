@@ -26,16 +26,17 @@ class ShardDataset:
     """Samples of WebDataset shards (img2dataset layout: KEY.jpg, KEY.txt, KEY.json).
 
     Every shard is checked and indexed once, so that a broken one is found before training. Only indexes are kept; a
-    sample is read from its offset in the shard. Of a small set, decoded pictures are kept as well: they would be
-    decoded again in every epoch.
+    sample is read from its offset in the shard, and a remote shard is fetched when that happens. Of a small set, the
+    decoded pictures are kept as well: they would be decoded again in every epoch.
 
     Args:
-        shards: a directory, a glob, a brace range of .tar files, or a list of files.
+        shards: what `expand_shards` takes (docs/SHARDS.md), or a list of files.
         parts: what a sample must have: a picture and a text that is not empty (pairs), or one of them. Others are not
             part of the set; `left_out` counts them.
 
     Raises:
         ShardError: a shard is broken.
+        RemoteError: a shard cannot be found or fetched.
         ValueError: no sample has these parts.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -56,9 +57,30 @@ def _same(ours: ShardDataset, theirs: ShardDataset) -> bool:
     )
 
 
+def test_a_shard_may_be_named_twice(folder: Path, serve: Serve) -> None:
+    index_shards(expand_shards(folder))
+    address = f"{serve(folder).address}/00000.tar"
+    assert ShardDataset("::".join([address] * 8)).counts == [10] * 8
+
+
 @pytest.mark.parametrize("form", ["{}", "{}/*.tar", "{}/{{00000..00002}}.tar"])
 def test_memory_holds_the_same_samples(folder: Path, memory: str, form: str) -> None:
     assert _same(ShardDataset(form.format(memory)), ShardDataset(folder))
+
+
+def test_lists_lie_on_other_machines_too(folder: Path, memory: str) -> None:
+    files = fsspec.filesystem("memory")
+    files.pipe("/remote/list.txt", f"00001.tar\n{folder}/00000.tar\n{memory}/00002.tar\n".encode())
+    info = {"splits": {"train": {"filenames": ["00002.tar"], "shard_lengths": [3]}, "val": {"filenames": []}}}
+    files.pipe("/remote/_info.json", json.dumps(info).encode())
+    names = [shard.location for shard in expand_shards(f"@{memory}/list.txt")]
+    # A list of another machine names nothing on this one.
+    assert names == [f"{memory}/00001.tar", f"{memory}/{folder}/00000.tar", f"{memory}/00002.tar"]
+    [shard] = expand_shards(f"{memory}#train")
+    assert (shard.name, shard.stated) == ("00002.tar", (3, f"{memory}/_info.json"))
+    assert len(ShardDataset(f"{memory}#train")) == 3
+    with pytest.raises(ValueError, match="has several splits"):
+        expand_shards(memory)
 
 
 def test_a_server_without_indexes_is_asked_once_for_each_shard(folder: Path, serve: Serve) -> None:
@@ -93,12 +115,15 @@ def test_an_index_of_another_shard_is_passed_over(folder: Path, serve: Serve) ->
     assert _same(theirs, mine)
 
 
-def test_a_shard_that_is_not_its_index_s_is_refused(folder: Path, serve: Serve) -> None:
+@pytest.mark.parametrize("fetched_before", [False, True])
+def test_a_shard_that_is_not_its_index_s_is_refused(folder: Path, serve: Serve, fetched_before: bool) -> None:
     index_shards(expand_shards(folder))
     content = bytearray((folder / "00000.tar").read_bytes())
     content[600] ^= 1  # of a picture: neither size nor headers show it
     (folder / "00000.tar").write_bytes(content)
     dataset = ShardDataset(f"{serve(folder).address}/00000.tar")
+    if fetched_before:
+        dataset._shards.shards[0].local()
     with pytest.raises(ShardError, match=r"http://.*/00000\.tar: its sha256 is .* in its index: it was changed"):
         dataset.image_bytes(0)
     index_shards(expand_shards(folder))  # and once that is mended, the old index is not found again

@@ -51,6 +51,7 @@ def test_info_names_the_shards_that_timm_reads(folder: Path) -> None:
         ('{"splits": {"a": {"filenames": ["0.tar"], "shard_lengths": [1, 2]}}}', "1 filenames but 2 shard_lengths"),
         ('{"splits": {"a": {"filenames": ["pipe:touch x"]}}}', "does not lie in its folder"),
         ('{"splits": {"a": {"filenames": ["../0.tar"]}}}', "does not lie in its folder"),
+        ('{"splits": {"a": {"filenames": ["0.tar"]}}}', "names 0.tar, which is missing"),
     ],
 )
 def test_a_wrong_info_is_refused_by_name(tmp_path: Path, content: str, problem: str) -> None:
@@ -89,6 +90,8 @@ def test_a_text_list_is_seen_from_its_folder(folder: Path) -> None:
     (folder / "list.txt").write_text("# nothing\n")
     with pytest.raises(ValueError, match="names no shard"):
         expand_shards(f"@{folder}/list.txt")
+    with pytest.raises(ValueError, match=r"is a list: give it as @"):
+        expand_shards(f"{folder}/list.txt")
     with pytest.raises(ValueError, match=r"none\.txt does not exist"):
         expand_shards(f"@{folder}/none.txt")
 

@@ -51,25 +51,36 @@ def remote_key(file: RemoteFile) -> str:
 
 
 def fetch(file: RemoteFile, sha256: str | None = None) -> Path:
-    """The file in the folder for shards, fetched if it is not there.
+    """The file in the folder for shards, fetched if it is not there. Its name holds its checksum.
 
     Args:
-        sha256: what it must have when it is fetched.
+        sha256: what it must have.
 
     Raises:
         RemoteError: it cannot be fetched, is larger than the folder may become, or the disk is full.
-        ShardError: another file came than the one described.
+        ShardError: its checksum is another one.
     """
-    folder = cache_root() / "shards"
-    path = folder / f"{remote_key(file)}.tar"
-    if _touch(path):
-        return path
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"{int(path.stem, 16) % _LOCKS:02d}.lock"):
-        if not _touch(path):  # no other process fetched it meanwhile
-            _make_room(folder, file)
-            _fetch(file, path, sha256)
+    folder, key = cache_root() / "shards", remote_key(file)
+    path = _held(folder, key)
+    if path is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f"{int(key, 16) % _LOCKS:02d}.lock"):
+            path = _held(folder, key)  # another process may have fetched it meanwhile
+            if path is None:
+                _make_room(folder, file)
+                path = _fetch(file, folder, key)
+    found = path.name.split(".")[1]
+    if sha256 not in (None, found):
+        raise ShardError(
+            file.address,
+            f"its sha256 is {found}, but {sha256} in its index: it was changed after it was indexed (if it is right, "
+            "index it again)",
+        )
     return path
+
+
+def _held(folder: Path, key: str) -> Path | None:
+    return next((path for path in folder.glob(f"{key}.*.tar") if _touch(path)), None)
 
 
 def _touch(path: Path) -> bool:
@@ -78,6 +89,8 @@ def _touch(path: Path) -> bool:
         os.utime(path)
     except FileNotFoundError:
         return False
+    except PermissionError:  # another user's, in a folder that is shared
+        pass
     return True
 
 
@@ -114,17 +127,13 @@ def _make_room(folder: Path, file: RemoteFile) -> None:
         )
 
 
-def _fetch(file: RemoteFile, path: Path, sha256: str | None) -> None:
-    temporary = path.with_suffix(".tar.part")  # under the lock: no other process writes it
+def _fetch(file: RemoteFile, folder: Path, key: str) -> Path:
+    temporary = folder / f"{key}.tar.part"  # under the lock: no other process writes it
     try:
         download(file, temporary)
-        if sha256 is not None and sha256 != (came := _sha256(temporary)):
-            raise ShardError(
-                file.address,
-                f"its sha256 is {came}, but {sha256} in its index: it was changed after it was indexed (if it is "
-                "right, index it again)",
-            )
+        path = folder / f"{key}.{_sha256(temporary)}.tar"
         os.replace(temporary, path)
+        return path
     finally:
         temporary.unlink(missing_ok=True)
 

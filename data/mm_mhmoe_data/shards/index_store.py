@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
@@ -132,7 +133,7 @@ def _fetch_index(shard: Shard, path: Path) -> bool:
     if content is None:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")  # a shard may be named twice
     try:
         temporary.write_bytes(content)
         if not (is_valid(temporary, shard) and _is_whole(temporary)):

@@ -113,13 +113,13 @@ class IndexedShards:
         return number, place if places is None else int(places[place])
 
     def _open(self, number: int) -> _File:
-        shard, index = self.shards[number], self._indexes[number]
+        shard = self.shards[number]
         if not shard.is_remote:
             return shard.use(_File)
         try:
-            return shard.use(_File, read_header(index)["sha256"])
+            return shard.use(_File, self._load(number).samples.sha256)
         except ShardError:  # the next start is to ask for the index anew
-            index.unlink(missing_ok=True)
+            self._indexes[number].unlink(missing_ok=True)
             raise
 
     def _load(self, number: int) -> _Loaded:

@@ -53,9 +53,13 @@ def info_shards(place: str, split: str) -> list[Shard]:
     if len(files) != len(lengths):
         raise ValueError(f"{place}, split {split!r}: {len(files)} filenames but {len(lengths)} shard_lengths")
     folder = parent(place)
-    return [
+    shards = [
         Shard(_inside(place, folder, file), stated=_stated(n, place)) for file, n in zip(files, lengths, strict=True)
     ]
+    for shard in shards:
+        if not shard.is_remote and not shard.local().is_file():
+            raise ValueError(f"{place} names {shard.name}, which is missing. Copy the set again or correct the list")
+    return shards
 
 
 def numbered_shards(folder: str) -> list[Shard]:

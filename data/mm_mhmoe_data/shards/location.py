@@ -62,11 +62,11 @@ class Shard:
         It may be put out of that folder by the next one: open it at once, or take `use`.
 
         Args:
-            sha256: what a remote file must have when it is fetched.
+            sha256: what a remote file must have.
 
         Raises:
             RemoteError: it cannot be fetched.
-            ShardError: another file came than was found or than its index is of; or it is the output of a command.
+            ShardError: its checksum is another one, or it is the output of a command.
         """
         if self.is_pipe:
             raise ShardError(self.location, "the output of a command can only be streamed")

@@ -33,7 +33,7 @@ def expand_shards(spec: str | Path, *, allow_pipe: bool = False) -> list[Shard]:
     for part in str(spec).split("::"):
         if not part:
             raise ValueError(f"shards={str(spec)!r} has an empty part. Remove the extra '::'.")
-        names = listed_names(part[1:]) if part.startswith("@") else [part]
+        names = listed_names(_place(part[1:])) if part.startswith("@") else [part]
         found.extend(shard for name in names for one in _braces(name) for shard in _expand_one(one, part, allow_pipe))
         if not names:
             raise ValueError(f"shards={part!r}: the list names no shard")
@@ -49,6 +49,11 @@ def _braces(name: str) -> list[str]:
         raise ValueError(f"shards={name!r} has a brace that is not closed. {_FORMS}") from error
 
 
+def _place(name: str) -> str:
+    name = name.removeprefix("file://")
+    return name if is_remote(name) else str(Path(name).expanduser())
+
+
 def _expand_one(name: str, spec: str, allow_pipe: bool) -> list[Shard]:
     if name.startswith("pipe:"):
         if not allow_pipe:
@@ -57,10 +62,8 @@ def _expand_one(name: str, spec: str, allow_pipe: bool) -> list[Shard]:
                 "allow_pipe=True. Without it give the address of the shards"
             )
         return [Shard(name)]
-    name = name.removeprefix("file://")
+    name = _place(name)
     remote = is_remote(name)
-    if not remote:
-        name = str(Path(name).expanduser())
     exists = not remote and Path(name).exists()
     if "#" in name and not exists:
         shards, looked_for = _split(*name.rsplit("#", 1))
@@ -70,6 +73,8 @@ def _expand_one(name: str, spec: str, allow_pipe: bool) -> list[Shard]:
         shards, looked_for = _folder(name)
     elif name.endswith(INFO_FILE):
         shards, looked_for = info_shards(name, ""), ""
+    elif name.endswith(".txt"):
+        shards, looked_for = [], f"a shard, but {name} is a list: give it as @{name}"
     else:  # an address is asked when its index is looked for, many at a time
         shards, looked_for = [Shard(name)] if exists or remote else [], f"the file {name}"
     if not shards:
@@ -80,9 +85,10 @@ def _expand_one(name: str, spec: str, allow_pipe: bool) -> list[Shard]:
 def _folder(folder: str) -> tuple[list[Shard], str]:
     """What lies in it, by its own list if it has one; and what was looked for."""
     files = files_in(folder)
-    if join(folder, INFO_FILE) in files:
+    names = {file.rpartition("/")[2] for file in files}
+    if INFO_FILE in names:
         return info_shards(join(folder, INFO_FILE), ""), ""
-    if join(folder, COUNT_FILE) in files:
+    if COUNT_FILE in names:
         return numbered_shards(folder), ""
     return _tars(files), f"*.tar in the directory {folder}"
 

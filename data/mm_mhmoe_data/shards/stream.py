@@ -57,7 +57,7 @@ def _open(shard: Shard) -> Any:
 def _members(shard: Shard, stream: _Watched, contents: dict[int, bytes], max_member_bytes: int) -> Iterator[Member]:
     """Members whose bytes are put into `contents` by their offset; checks the end."""
     try:
-        with tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK, encoding="utf-8", errors="strict") as tar:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=stream, mode="r|", encoding="utf-8", errors="strict") as tar:  # type: ignore[call-overload]
             for info in tar:
                 if info.isdir():
                     continue
