@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mm_mhmoe_data.sampling import StepOrder
+from mm_mhmoe_data.sampling import Pick, StepOrder
 
 
 def by_length(lengths: Sequence[int], parts: int, ranks: int) -> list[list[list[int]]]:
@@ -48,10 +48,10 @@ class BucketedOrder:
         self.rank = rank
         self.world_size = world_size
 
-    def __call__(self, batch: int) -> list[tuple[int, int]]:
-        """(epoch, index) of each sample of this rank's batch."""
+    def __call__(self, batch: int) -> list[Pick]:
+        """The samples of this rank's batch."""
         step, part = divmod(batch, self.accumulate)
         first = step * self.accumulate
         picks = [pick for b in range(first, first + self.accumulate) for pick in self.order(b)]
-        dealt = by_length([self.lengths[index] for _, index in picks], self.accumulate, self.world_size)
+        dealt = by_length([self.lengths[pick.sample] for pick in picks], self.accumulate, self.world_size)
         return [picks[place] for place in dealt[part][self.rank]]

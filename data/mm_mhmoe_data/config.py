@@ -1,4 +1,4 @@
-"""How a run draws from shards."""
+"""How a run draws from shards, and what it does to a sample."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mm_mhmoe_data.sampling import WINDOW
+from mm_mhmoe_data.transforms import Flip, Interpolation
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which shards the streams draw from, in what proportion and order, and how much of them may be unusable.
+    """Which shards the streams draw from, in what proportion and order, how samples are changed at random, and how much
+    may be unusable.
 
     Args:
         weights: of the sources that :: joins in shards, joined in the same way ("1::2"); none: all shards are one
@@ -22,6 +24,13 @@ class DataConfig:
         mix_by: what weights are shares of: samples, or tokens of the texts (estimated from a few hundred samples of
             each source).
         window: samples that are shuffled together; they come from few shards. A smaller set is shuffled as a whole.
+        flip: on: every second picture is flipped; caption: not where the text that the stream reads with it says left
+            or right; off, because captions say left and right.
+        color_jitter: brightness, contrast and saturation change by up to this share (BEiT-3: .4); 0: not at all.
+        interpolation: of resizing.
+        whole_word: hides all pieces of a word or none, in the text and pair streams.
+        bucket_texts: deals the texts of a step out by length where run.accumulate or several processes make several
+            batches of it, so that less is padded (text stream).
         max_bad_fraction: share of the samples read that may be unusable before the run stops. Each is replaced by
             another and written to quarantine.jsonl.
         max_bad_in_a_row: unusable samples one after the other at which the run stops.
@@ -34,6 +43,11 @@ class DataConfig:
     text_weights: str | None = None
     mix_by: Literal["samples", "tokens"] = "samples"
     window: int = WINDOW
+    flip: Flip = "off"
+    color_jitter: float = 0.0
+    interpolation: Interpolation = "bilinear"
+    whole_word: bool = False
+    bucket_texts: bool = False
     max_bad_fraction: float = 0.01
     max_bad_in_a_row: int = 20
 

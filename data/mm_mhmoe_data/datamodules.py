@@ -7,42 +7,32 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from mm_mhmoe.batch import ImageTextBatch, PretrainBatch, VQABatch
 from mm_mhmoe.config import TextConfig, VisionConfig
-from mm_mhmoe_data.collate import collate_texts
+from mm_mhmoe_data.buckets import BucketedOrder
 from mm_mhmoe_data.config import DataConfig
 from mm_mhmoe_data.pipeline import Parts, ShardDataset
-from mm_mhmoe_data.samples import Captions, Picks, Pictures, Stream, in_order, keys_of
+from mm_mhmoe_data.quarantine import Quarantine
+from mm_mhmoe_data.questions import Questions
+from mm_mhmoe_data.ring import Empty, fresh, step_loader
+from mm_mhmoe_data.samples import Captions, Picks, Pictures, Stream, in_order
 from mm_mhmoe_data.sampling import Order, ShuffledOrder, StepOrder, StepSampler
 from mm_mhmoe_data.sources import Streams
 from mm_mhmoe_data.tokenizer import Tokenizer
 from mm_mhmoe_data.transforms import EvalTransform, TrainTransform
-from mm_mhmoe_data.vqa_data import VQAExample, soft_targets
+from mm_mhmoe_data.vqa_data import VQAExample
 
 # Pairs first: the other streams can share their samples.
 _STREAMS: tuple[Parts, ...] = ("pairs", "images", "texts")
 _SEED_OF: dict[Parts, int] = {"images": 0, "texts": 1, "pairs": 2}
 
 
-class _Batches(Dataset):
-    """Item i is the batch that `make(i)` gives."""
-
-    def __init__(self, make: Callable[[int], Any], count: int) -> None:
-        self.make = make
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> Any:
-        return self.make(index)
-
-
-def _one_thread(worker: int) -> None:
-    torch.set_num_threads(1)
+def train_transform(image_size: int, min_scale: float, data: DataConfig) -> TrainTransform:
+    return TrainTransform(
+        image_size, min_scale=min_scale, flip=data.flip, jitter=data.color_jitter, interpolation=data.interpolation
+    )
 
 
 class StepDataModule(L.LightningDataModule):
@@ -51,31 +41,40 @@ class StepDataModule(L.LightningDataModule):
     Args:
         num_steps: batches of the whole run.
         workers: processes that make batches ahead; 0 makes them in the training process.
+        quarantine: file for samples that cannot be used; None: they are counted only.
     """
 
-    def __init__(self, *, num_steps: int, workers: int = 0) -> None:
+    def __init__(self, *, num_steps: int, workers: int, seed: int, data: DataConfig, quarantine: Path | None) -> None:
         super().__init__()
         self.num_steps = num_steps
         self.workers = workers
         self.start = 0
+        self.quarantine = Quarantine(
+            quarantine, max_bad_fraction=data.max_bad_fraction, max_in_a_row=data.max_bad_in_a_row, seed=seed
+        )
 
-    def make_batch(self, step: int) -> Any:
+    def make_batch(self, step: int, empty: Empty = fresh) -> Any:
+        """The batch of a step, its pixels in memory from `empty`."""
         raise NotImplementedError
 
     def steps(self, order: Order, batch_size: int) -> StepOrder:
         """What each step takes of a stream in this process. batch_size is that of one process."""
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        rank, world = self.place()
         return StepOrder(order, batch_size * world, rank=rank, world_size=world)
 
+    def place(self) -> tuple[int, int]:
+        """Number of this process, and how many there are."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
     def train_dataloader(self) -> DataLoader:
-        return DataLoader(
-            _Batches(self.make_batch, self.num_steps),
-            batch_size=None,
-            sampler=StepSampler(self.start, self.num_steps),
-            num_workers=self.workers,
-            worker_init_fn=_one_thread if self.workers else None,
-            pin_memory=torch.cuda.is_available(),
-        )
+        return step_loader(self.make_batch, StepSampler(self.start, self.num_steps), workers=self.workers)
+
+    def teardown(self, stage: str) -> None:
+        # Of a run that was stopped, workers may have been ended amid a sample.
+        if stage == "fit" and self.state_dict()["batches"] == self.num_steps:
+            self.quarantine.check()
+        if stage == "fit" and self.quarantine.quarantined:
+            print(f"data: {self.quarantine}; see {self.quarantine.path}")
 
     def state_dict(self) -> dict[str, int]:
         trainer = self.trainer
@@ -101,19 +100,20 @@ class PictureDataModule(StepDataModule):
         workers: int = 0,
         min_scale: float = 0.5,
         data: DataConfig = DataConfig(),  # noqa: B008  (frozen)
+        quarantine: Path | None = None,
     ) -> None:
-        super().__init__(num_steps=num_steps, workers=workers)
+        super().__init__(num_steps=num_steps, workers=workers, seed=seed, data=data, quarantine=quarantine)
         self.dataset, self.order = Streams(str(shards), data).open("images", seed=seed)
-        transform = TrainTransform(vision.image_size, min_scale=min_scale)
+        transform = train_transform(vision.image_size, min_scale, data)
         pictures = Pictures(self.dataset, transform, grid=vision.grid, stream="vqkd", seed=seed)
-        self.stream = Stream(self.dataset, pictures, None)
+        self.stream = Stream(self.dataset, pictures, None, self.quarantine)
         self.batch_size = batch_size
 
     def setup(self, stage: str) -> None:
         self.picks = self.steps(self.order, self.batch_size)
 
-    def make_batch(self, step: int) -> ImageTextBatch:
-        return self.stream(self.picks(step))
+    def make_batch(self, step: int, empty: Empty = fresh) -> ImageTextBatch:
+        return self.stream(self.picks(step), empty)
 
 
 class PretrainDataModule(StepDataModule):
@@ -135,6 +135,7 @@ class PretrainDataModule(StepDataModule):
         batch_texts: int,
         batch_pairs: int,
         num_steps: int,
+        accumulate: int = 1,
         seed: int = 0,
         workers: int = 0,
         image_mask: float = 0.4,
@@ -143,9 +144,10 @@ class PretrainDataModule(StepDataModule):
         pair_text_mask: float = 0.5,
         min_scale: float = 0.5,
         data: DataConfig = DataConfig(),  # noqa: B008  (frozen)
+        quarantine: Path | None = None,
         val_shards: str | Path | None = None,
     ) -> None:
-        super().__init__(num_steps=num_steps, workers=workers)
+        super().__init__(num_steps=num_steps, workers=workers, seed=seed, data=data, quarantine=quarantine)
         self.sizes: dict[Parts, int] = {"images": batch_images, "texts": batch_texts, "pairs": batch_pairs}
         if not any(self.sizes.values()):
             raise ValueError("batch_images, batch_texts and batch_pairs are all 0; give at least one stream a size")
@@ -155,7 +157,11 @@ class PretrainDataModule(StepDataModule):
             "pairs": (pair_image_mask, pair_text_mask),
         }
         self.parts = (tokenizer, vision, text)
-        opened, train = Streams(str(shards), data), TrainTransform(vision.image_size, min_scale=min_scale)
+        self.whole_word = data.whole_word
+        self.bucket_texts = data.bucket_texts
+        self.accumulate = accumulate
+        self.val_dataset = ShardDataset(val_shards) if val_shards is not None else None
+        opened, train = Streams(str(shards), data), train_transform(vision.image_size, min_scale, data)
         self.streams: dict[Parts, Stream] = {}
         self.orders: dict[Parts, Order] = {}
         for name in _STREAMS:
@@ -165,7 +171,6 @@ class PretrainDataModule(StepDataModule):
                 tokens = None if name == "images" else self._tokens
                 dataset, self.orders[name] = opened.open(name, seed=own, tokens=tokens)
                 self.streams[name] = self._stream(name, dataset, train, seed)
-        self.val_dataset = ShardDataset(val_shards) if val_shards is not None else None
 
     def _tokens(self, dataset: ShardDataset, index: int) -> int:
         tokenizer, _, text = self.parts
@@ -177,14 +182,30 @@ class PretrainDataModule(StepDataModule):
         tokenizer, vision, text = self.parts
         image_ratio, text_ratio = self.ratios[name]
         pictures = Pictures(dataset, transform, grid=vision.grid, stream=name, seed=seed, mask_ratio=image_ratio)
-        captions = Captions(dataset, tokenizer, text, stream=name, seed=seed, mask_ratio=text_ratio)
-        return Stream(dataset, None if name == "texts" else pictures, None if name == "images" else captions)
+        captions = Captions(
+            dataset, tokenizer, text, stream=name, seed=seed, mask_ratio=text_ratio, whole_word=self.whole_word
+        )
+        return Stream(
+            dataset,
+            None if name == "texts" else pictures,
+            None if name == "images" else captions,
+            self.quarantine if dataset is not self.val_dataset else None,
+        )
 
     def setup(self, stage: str) -> None:
-        self.picks = {name: self.steps(order, self.sizes[name]) for name, order in self.orders.items()}
+        self.picks: dict[Parts, Callable[[int], Picks]] = {
+            name: self.steps(order, self.sizes[name]) for name, order in self.orders.items()
+        }
+        if self.bucket_texts and "texts" in self.picks:
+            rank, world = self.place()
+            together = StepOrder(self.orders["texts"], self.sizes["texts"] * world)
+            lengths = self.streams["texts"].dataset.text_bytes
+            self.picks["texts"] = BucketedOrder(
+                together, lengths, accumulate=self.accumulate, rank=rank, world_size=world
+            )
 
-    def make_batch(self, step: int) -> PretrainBatch:
-        return PretrainBatch(**{name: self.streams[name](picks(step)) for name, picks in self.picks.items()})
+    def make_batch(self, step: int, empty: Empty = fresh) -> PretrainBatch:
+        return PretrainBatch(**{name: self.streams[name](picks(step), empty) for name, picks in self.picks.items()})
 
     def val_dataloader(self) -> DataLoader | list[Any]:
         if self.val_dataset is None:
@@ -193,10 +214,10 @@ class PretrainDataModule(StepDataModule):
         streams = {name: self._stream(name, dataset, transform, 0) for name, size in self.sizes.items() if size}
         picks = in_order(len(dataset), self.VAL_BATCH)
 
-        def batch(index: int) -> PretrainBatch:
-            return PretrainBatch(**{name: stream(picks[index]) for name, stream in streams.items()})
+        def batch(index: int, empty: Empty) -> PretrainBatch:
+            return PretrainBatch(**{name: stream(picks[index], empty) for name, stream in streams.items()})
 
-        return DataLoader(_Batches(batch, len(picks)), batch_size=None)
+        return step_loader(batch, StepSampler(0, len(picks)))
 
 
 class RetrievalDataModule(StepDataModule):
@@ -215,20 +236,21 @@ class RetrievalDataModule(StepDataModule):
         workers: int = 0,
         min_scale: float = 0.5,
         data: DataConfig = DataConfig(),  # noqa: B008  (frozen)
+        quarantine: Path | None = None,
     ) -> None:
-        super().__init__(num_steps=num_steps, workers=workers)
+        super().__init__(num_steps=num_steps, workers=workers, seed=seed, data=data, quarantine=quarantine)
         self.dataset, self.order = Streams(str(shards), data).open("pairs", seed=seed)
-        transform = TrainTransform(vision.image_size, min_scale=min_scale)
+        transform = train_transform(vision.image_size, min_scale, data)
         pictures = Pictures(self.dataset, transform, grid=vision.grid, stream="retrieval", seed=seed)
         captions = Captions(self.dataset, tokenizer, text, stream="retrieval", seed=seed)
-        self.stream = Stream(self.dataset, pictures, captions)
+        self.stream = Stream(self.dataset, pictures, captions, self.quarantine)
         self.batch_size = batch_size
 
     def setup(self, stage: str) -> None:
         self.picks = self.steps(self.order, self.batch_size)
 
-    def make_batch(self, step: int) -> ImageTextBatch:
-        return self.stream(self.picks(step))
+    def make_batch(self, step: int, empty: Empty = fresh) -> ImageTextBatch:
+        return self.stream(self.picks(step), empty)
 
 
 class VQADataModule(StepDataModule):
@@ -248,62 +270,19 @@ class VQADataModule(StepDataModule):
         seed: int = 0,
         workers: int = 0,
         min_scale: float = 0.8,
+        data: DataConfig = DataConfig(),  # noqa: B008  (frozen)
+        quarantine: Path | None = None,
     ) -> None:
-        super().__init__(num_steps=num_steps, workers=workers)
+        super().__init__(num_steps=num_steps, workers=workers, seed=seed, data=data, quarantine=quarantine)
         self.dataset = ShardDataset(shards, "images")
-        transform = TrainTransform(vision.image_size, min_scale=min_scale)
+        transform = train_transform(vision.image_size, min_scale, data)
         pictures = Pictures(self.dataset, transform, grid=vision.grid, stream="vqa", seed=seed)
-        self.questions = Questions(self.dataset, examples, answers, pictures, tokenizer, text)
+        self.questions = Questions(self.dataset, examples, answers, pictures, tokenizer, text, self.quarantine)
         self.order = ShuffledOrder([len(self.questions)], seed=seed, window=len(self.questions))
         self.batch_size = batch_size
 
     def setup(self, stage: str) -> None:
         self.picks = self.steps(self.order, self.batch_size)
 
-    def make_batch(self, step: int) -> VQABatch:
-        return self.questions(self.picks(step))
-
-
-class Questions:
-    """VQA examples joined with their pictures. Raises ValueError when a picture is not in the shards."""
-
-    def __init__(
-        self,
-        dataset: ShardDataset,
-        examples: Sequence[VQAExample],
-        answers: Sequence[str],
-        pictures: Pictures,
-        tokenizer: Tokenizer,
-        text: TextConfig,
-    ) -> None:
-        index_of = {key: index for index, key in enumerate(dataset.keys)}
-        for example in examples:
-            if example.image_key not in index_of:
-                raise ValueError(
-                    f"question {example.question_id} is about picture {example.image_key}, which the shards do not "
-                    "hold; give the shards that belong to the questions"
-                )
-        self.examples = examples
-        self.picture_of = [index_of[example.image_key] for example in examples]
-        self.answer_index = {answer: i for i, answer in enumerate(answers)}
-        self.dataset = dataset
-        self.pictures = pictures
-        self.tokenizer = tokenizer
-        self.text = text
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __call__(self, picks: Picks) -> VQABatch:
-        chosen = [self.examples[index] for _, index in picks]
-        of_pictures = [(epoch, self.picture_of[index]) for epoch, index in picks]
-        ids = [self.tokenizer.encode(example.question, self.text.max_length) for example in chosen]
-        pairs = ImageTextBatch(
-            images=self.pictures(of_pictures),
-            texts=collate_texts(ids, self.text.pad_id, self.text.max_length),
-            keys=keys_of(self.dataset, of_pictures),
-        )
-        targets_BA = torch.stack([soft_targets(example.answers, self.answer_index) for example in chosen])
-        return VQABatch(
-            pairs=pairs, targets_BA=targets_BA, question_ids=tuple(example.question_id for example in chosen)
-        )
+    def make_batch(self, step: int, empty: Empty = fresh) -> VQABatch:
+        return self.questions(self.picks(step), empty)

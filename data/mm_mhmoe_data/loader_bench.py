@@ -27,7 +27,7 @@ from mm_mhmoe_data.pictures import decode_picture
 from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_data.ring import Empty, step_loader
 from mm_mhmoe_data.samples import Captions, Pictures, Stream
-from mm_mhmoe_data.sampling import StepOrder, StepSampler
+from mm_mhmoe_data.sampling import ShuffledOrder, StepOrder, StepSampler
 from mm_mhmoe_data.tokenizer import Tokenizer
 from mm_mhmoe_data.transforms import TrainTransform
 
@@ -97,7 +97,7 @@ def ours(work: Work, workers: int) -> DataLoader:
         Pictures(dataset, transform, grid=1, stream="bench", seed=0),
         Captions(dataset, work.tokenizer, text, stream="bench", seed=0),
     )
-    order = StepOrder(len(dataset), work.batch_size, seed=0)
+    order = StepOrder(ShuffledOrder(dataset.counts, seed=0), work.batch_size)
 
     def make_batch(step: int, empty: Empty) -> ImageTextBatch:
         return stream(order(step), empty)

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from mm_mhmoe.batch import ImageTextBatch, VQABatch
 from mm_mhmoe.config import TextConfig, VisionConfig
-from mm_mhmoe_data.datamodules import Questions
 from mm_mhmoe_data.pipeline import ShardDataset
+from mm_mhmoe_data.questions import Questions
 from mm_mhmoe_data.samples import Captions, Pictures, Stream, in_order
+from mm_mhmoe_data.sampling import Pick
 from mm_mhmoe_data.tokenizer import Tokenizer
 from mm_mhmoe_data.transforms import EvalTransform
 from mm_mhmoe_data.vqa_data import VQAExample
@@ -35,7 +36,7 @@ def iterate_pairs(
     captions = Captions(dataset, tokenizer, text, stream="pairs", seed=seed, mask_ratio=text_mask)
     picks = in_order(len(dataset) if chosen is None else len(chosen), batch_size)
     if chosen is not None:
-        picks = [[(epoch, chosen[place]) for epoch, place in part] for part in picks]
+        picks = [[Pick(pick.epoch, chosen[pick.sample]) for pick in part] for part in picks]
     yield from map(Stream(dataset, pictures, captions), picks)
 
 

@@ -49,7 +49,7 @@ class ShardDataset:
                 f"none of the {self.left_out} samples in {', '.join(map(str, found[:3]))}"
                 f"{' ...' if len(found) > 3 else ''} has {wanted}; look at them with `mm-mhmoe data stats`"
             )
-        self._decoded: dict[int, Tensor] = {}
+        self._decoded: dict[tuple[int, int | None], Tensor] = {}
 
     def __len__(self) -> int:
         return len(self._shards)
@@ -72,6 +72,11 @@ class ShardDataset:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_decoded": {}}
 
+    @property
+    def text_bytes(self) -> Sequence[int]:
+        """The length of every text in bytes, looked up when asked for."""
+        return _TextBytes(self._shards)
+
     def caption(self, index: int) -> str:
         content = self._read(index, "txt", MAX_CAPTION_BYTES)
         try:
@@ -84,17 +89,21 @@ class ShardDataset:
         members = self._shards.members(index)
         return self._shards.read(index, *members[next(e for e in IMAGE_EXTENSIONS if e in members)])
 
-    def picture(self, index: int) -> Tensor:
-        """uint8 RGB (3, H, W). It may be given out again: do not write into it."""
-        if index in self._decoded:
-            return self._decoded[index]
+    def picture(self, index: int, *, at_least: int | None = None) -> Tensor:
+        """uint8 RGB (3, H, W). It may be given out again: do not write into it.
+
+        Args:
+            at_least: a large JPEG may come at half its size or less, as long as both sides have this many pixels.
+        """
+        if (index, at_least) in self._decoded:
+            return self._decoded[index, at_least]
         content = self.image_bytes(index)
         try:
-            picture = decode_picture(content)
+            picture = decode_picture(content, at_least=at_least)
         except ValueError as error:
             raise self._shards.error(index, f"cannot be used: {error}", "decode") from error
         if len(self) * picture.nbytes <= _MAX_DECODED_BYTES:  # were all of this size, they would fit
-            self._decoded[index] = picture
+            self._decoded[index, at_least] = picture
         return picture
 
     def sample_bytes(self, index: int) -> bytes:
@@ -127,3 +136,14 @@ class ShardDataset:
         if size > most:
             raise self._shards.error(index, f"has a .{extension} of {size} bytes; at most {most} are read", "read")
         return self._shards.read(index, offset, size)
+
+
+class _TextBytes(Sequence[int]):
+    def __init__(self, shards: IndexedShards) -> None:
+        self.shards = shards
+
+    def __len__(self) -> int:
+        return len(self.shards)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.shards.members(index)["txt"][1]

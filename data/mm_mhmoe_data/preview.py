@@ -1,53 +1,65 @@
-"""A contact sheet: some pictures of a data set with their captions, to look at before training."""
+"""A contact sheet: some samples of a data set and what masks hide of them, to look at before training."""
 
 from __future__ import annotations
 
-import io
 import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+import torch
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+from torch import Tensor
 
+from .masked_view import MaskOptions, Word, masked_patches, masked_words
+from .pictures import decode_picture
 from .shards import Sample, iter_samples
 from .stats import IMAGE_EXTENSIONS
+from .transforms import EvalTransform
 
-_CELL = 168
-_GAP = 18
-_TEXT_LINES = 3
-_LINE = 16
-_MAX_PIXELS = 40_000_000
+_SIDE = 148
+_GAP, _EDGE_GAP = 16, 10
+_TEXT_LINES = {1: 3, 2: 2}  # by the pictures side by side: the wider card needs fewer
+_LINE = 18
 _PAGE, _CARD, _EDGE, _INK = "#eef0f3", "#ffffff", "#d5d9df", "#22262b"
+_BOX, _BOX_INK = "#cdd2d9", "#6b727c"
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def contact_sheet(paths: Sequence[Path], out_png: Path, n: int = 24, seed: int = 0) -> int:
-    """Draw `n` samples chosen by `seed` with captions to `out_png`; returns how many were drawn.
+def contact_sheet(paths: Sequence[Path], out_png: Path, masks: MaskOptions, n: int = 24, seed: int = 0) -> int:
+    """Draw `n` samples chosen by `seed` to `out_png`; returns how many were drawn.
+
+    Each has its picture, the square that an encoder takes with hidden patches gray, and the caption with hidden pieces
+    boxed. A ratio of 0 leaves the masks out.
 
     Raises `ValueError` when the shards hold no pictures, and `ShardError` for damaged shards.
     """
     if n < 1:
         raise ValueError(f"n={n} must be at least 1.")
+    if masks.grid > _SIDE:
+        raise ValueError(f"grid={masks.grid} has patches too small to draw; at most {_SIDE} fit on the sheet.")
     chosen = _choose(paths, n, seed)
     if not chosen:
         raise ValueError(f"shards={[str(path) for path in paths]} hold no pictures. Check them with `data stats`.")
-    columns = min(6, len(chosen))
+    across = 2 if masks.image else 1
+    width = across * (_SIDE + _EDGE_GAP) + _EDGE_GAP
+    lines = _TEXT_LINES[across]
+    height = _SIDE + lines * _LINE + 3 * _EDGE_GAP
+    columns = min(6 // across, len(chosen))
     rows = -(-len(chosen) // columns)
-    height = _CELL + _TEXT_LINES * _LINE + 10
-    sheet = Image.new("RGB", (columns * (_CELL + _GAP) + _GAP, rows * (height + _GAP) + _GAP), _PAGE)
+    sheet = Image.new("RGB", (columns * (width + _GAP) + _GAP, rows * (height + _GAP) + _GAP), _PAGE)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=13)
     for i, sample in enumerate(chosen):
-        left = _GAP + (i % columns) * (_CELL + _GAP)
-        top = _GAP + (i // columns) * (height + _GAP)
-        draw.rounded_rectangle((left, top, left + _CELL, top + height), 8, fill=_CARD, outline=_EDGE)
-        picture = _decode(sample)
-        picture.thumbnail((_CELL - 20, _CELL - 20), Image.Resampling.LANCZOS)
-        sheet.paste(picture, (left + (_CELL - picture.width) // 2, top + (_CELL - picture.height) // 2))
+        left, top = _GAP + (i % columns) * (width + _GAP), _GAP + (i // columns) * (height + _GAP)
+        draw.rounded_rectangle((left, top, left + width, top + height), 8, fill=_CARD, outline=_EDGE)
+        for place, view in enumerate(_views(sample, masks)):
+            x = left + _EDGE_GAP + place * (_SIDE + _EDGE_GAP) + (_SIDE - view.width) // 2
+            sheet.paste(view, (x, top + _EDGE_GAP + (_SIDE - view.height) // 2))
         caption = sample.parts.get("txt", b"").decode("utf-8", "replace").strip()
-        for line, text in enumerate(_wrap(caption, font, _CELL - 16)):
-            x = left + (_CELL - font.getlength(text)) / 2
-            draw.text((x, top + _CELL + line * _LINE), text, fill=_INK, font=font)
+        words = masked_words(caption, sample.key, masks)
+        corner = left + _EDGE_GAP, top + _SIDE + 2 * _EDGE_GAP
+        _write(draw, words, font, corner, width - 2 * _EDGE_GAP, lines)
     out_png = Path(out_png)
     out_png.parent.mkdir(parents=True, exist_ok=True)
     temporary = out_png.with_name(f".{out_png.name}.{os.getpid()}.tmp")
@@ -77,33 +89,51 @@ def _choose(paths: Sequence[Path], n: int, seed: int) -> list[Sample]:
     return chosen
 
 
-def _decode(sample: Sample) -> Image.Image:
-    data = next(sample.parts[name] for name in IMAGE_EXTENSIONS if name in sample.parts)
+def _views(sample: Sample, masks: MaskOptions) -> list[Image.Image]:
+    """The whole picture, and by option the masked square."""
+    content = next(sample.parts[name] for name in IMAGE_EXTENSIONS if name in sample.parts)
     try:
-        with Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP"]) as image:
-            if image.width * image.height > _MAX_PIXELS:
-                raise ValueError("too large")
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        # a broken picture shows as a gray field: the sheet is there to find such things
-        return Image.new("RGB", (_CELL - 20, _CELL - 20), _EDGE)
+        picture_CHW = decode_picture(content, at_least=_SIDE)
+    except ValueError:  # a broken picture shows as a gray field: the sheet is there to find such things
+        return [Image.new("RGB", (_SIDE, _SIDE), _EDGE)] * (2 if masks.image else 1)
+    side = _SIDE // masks.grid * masks.grid
+    whole = ImageOps.contain(_image(picture_CHW), (side, side))
+    if not masks.image:
+        return [whole]
+    square_CHW = EvalTransform(side)(picture_CHW)
+    return [whole, _image(masked_patches(square_CHW, sample.key, masks))]
 
 
-def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
-    lines: list[str] = []
-    for word in text.split():
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and font.getlength(longer) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    shown = lines[:_TEXT_LINES]
-    if len(lines) > _TEXT_LINES:
-        shown[-1] = f"{shown[-1]} …"
-    return [_cut(line, font, width) for line in shown]
+def _image(picture_CHW: Tensor) -> Image.Image:
+    return Image.fromarray(picture_CHW.permute(1, 2, 0).contiguous(memory_format=torch.contiguous_format).numpy())
 
 
-def _cut(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    while len(line) > 1 and font.getlength(line) > width:
-        line = line[:-2] + "…"
-    return line
+def _write(
+    draw: ImageDraw.ImageDraw, words: Sequence[Word], font: _Font, corner: tuple[int, int], width: int, lines: int
+) -> None:
+    """Words in lines of at most `width`, hidden pieces in boxes; what does not fit ends in an ellipsis."""
+    space, ellipsis = font.getlength(" "), font.getlength("…")
+    x, line = 0.0, 0
+    for number, word in enumerate(words):
+        length = sum(font.getlength(piece) for piece, _ in word)
+        if x and x + length > width:
+            x, line = 0.0, line + 1
+        is_last_place = line == lines - 1 and number < len(words) - 1 and x + length + space + ellipsis > width
+        if line == lines or (is_last_place and x):
+            end = corner[0] + min(x if line < lines else width, width - ellipsis), corner[1] + (lines - 1) * _LINE
+            draw.text(end, "…", fill=_INK, font=font)
+            return
+        for piece, hides in word:
+            shown = _cut(piece, font, width - x)
+            left, top, right = corner[0] + x, corner[1] + line * _LINE, corner[0] + x + font.getlength(shown)
+            if hides:
+                draw.rounded_rectangle((left - 1, top - 1, right, top + _LINE - 3), 3, fill=_BOX)
+            draw.text((left, top), shown, fill=_BOX_INK if hides else _INK, font=font)
+            x += font.getlength(shown)
+        x += space
+
+
+def _cut(piece: str, font: _Font, width: float) -> str:
+    while len(piece) > 1 and font.getlength(piece) > width:
+        piece = piece[:-2] + "…"
+    return piece

@@ -68,11 +68,15 @@ class Quarantine:
     def quarantined(self) -> int:
         return int(self._counts[:, _BAD].sum())
 
-    def load(self, dataset: ShardDataset, pick: Pick, read: Callable[[Pick], _T]) -> tuple[Pick, _T]:
-        """What `read` makes of the pick, or of a replacement; and which sample that was.
+    def load(self, dataset: ShardDataset, count: int, pick: Pick, read: Callable[[Pick], _T]) -> tuple[Pick, _T]:
+        """What `read` makes of the pick, or of a replacement; and which that was.
 
-        A replacement depends on the seed, the epoch and the bad sample, so a resumed run takes the same one. It may be
-        a sample that comes in its own place as well.
+        A replacement depends on the seed and the bad pick, so a resumed run takes the same one. It may be one that
+        comes in its own place as well.
+
+        Args:
+            dataset: of the samples that `read` reads.
+            count: what replacements are drawn from; more than the samples where several picks share one.
 
         Raises:
             TooManyBadSamples: a limit is passed.
@@ -85,10 +89,10 @@ class Quarantine:
             except SampleError as error:
                 problem = error
                 self._count(_BAD)
-                self._write(dataset, pick, error)
+                self._write(dataset, error, pick.epoch)
                 self._judge(error)
-                rng = sample_rng(self.seed, pick.epoch, dataset.keys[pick.sample], f"replacement {attempt}")
-                pick = Pick(pick.epoch, int(rng.integers(len(dataset))))
+                rng = sample_rng(self.seed, pick.epoch, str(pick.sample), f"replacement {attempt}")
+                pick = Pick(pick.epoch, int(rng.integers(count)))
             else:
                 self._count(_USED)
                 return pick, result
@@ -123,13 +127,13 @@ class Quarantine:
         listed = f"All are listed in {self.path}. " if self.path else ""
         return f"{listed}Look at the shards with `mm-mhmoe data validate`, or raise the limit."
 
-    def _write(self, dataset: ShardDataset, pick: Pick, error: SampleError) -> None:
-        shard, key = dataset.shard_of(pick.sample), dataset.keys[pick.sample]
+    def _write(self, dataset: ShardDataset, error: SampleError, epoch: int) -> None:
+        shard, key = dataset.shard_of(error.index), dataset.keys[error.index]
         if self.path is None or (shard, key) in self._known:
             return
         self._known.add((shard, key))
         try:
-            digest = hashlib.sha256(dataset.sample_bytes(pick.sample)).hexdigest()
+            digest = hashlib.sha256(dataset.sample_bytes(error.index)).hexdigest()
         except SampleError:
             digest = None  # it cannot even be read
         line = {
@@ -138,7 +142,7 @@ class Quarantine:
             "stage": error.stage,
             "error": str(error),
             "sha256": digest,
-            "epoch": pick.epoch,
+            "epoch": epoch,
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)

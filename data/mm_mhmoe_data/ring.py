@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -51,7 +52,7 @@ def step_loader(
     # A worker is sent its next number when one of its batches is handed out, so `prefetch` of its batches are on the
     # way. Workers take turns: of `hold` further batches, at most hold // workers + 1 come from the same worker.
     slots = prefetch + (hold // workers + 1 if workers else 0)
-    return DataLoader(
+    return _Loader(
         _Steps(make_batch, len(steps), slots),
         batch_size=None,
         sampler=steps,
@@ -61,6 +62,21 @@ def step_loader(
         worker_init_fn=_one_thread if workers else None,
         pin_memory=torch.cuda.is_available(),
     )
+
+
+class _Loader(DataLoader):
+    """Raises what a worker found wrong with the data as it is; torch would wrap it in the worker's traceback."""
+
+    def __iter__(self) -> Any:
+        for batch in super().__iter__():
+            if isinstance(batch, _Refused):
+                raise batch.error
+            yield batch
+
+
+@dataclass(frozen=True)
+class _Refused:
+    error: ValueError
 
 
 class _Steps(Dataset):
@@ -78,7 +94,10 @@ class _Steps(Dataset):
         if get_worker_info() is None:
             return self.make_batch(step, fresh)
         self.slots.turn()
-        return self.make_batch(step, self.slots.empty)
+        try:
+            return self.make_batch(step, self.slots.empty)
+        except ValueError as error:
+            return _Refused(error)
 
 
 class _Slots:

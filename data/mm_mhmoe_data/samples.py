@@ -1,11 +1,12 @@
 """One sample of each stream, as a function of (seed, epoch, key), and batches of them.
 
-Legend: B batch, N patches, L text length, A answers.
+Legend: B batch, N patches, L text length.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,12 +17,30 @@ from mm_mhmoe.config import TextConfig
 from mm_mhmoe_data.collate import collate_texts
 from mm_mhmoe_data.masking import block_mask, sample_rng, text_mask, whole_word_mask
 from mm_mhmoe_data.pipeline import ShardDataset
+from mm_mhmoe_data.quarantine import Quarantine
 from mm_mhmoe_data.ring import Empty, fresh
+from mm_mhmoe_data.sampling import Pick
 from mm_mhmoe_data.tokenizer import MASK, Tokenizer
 from mm_mhmoe_data.transforms import EvalTransform, TrainTransform
 
-Picks = Sequence[tuple[int, int]]
-"""(epoch, index) of samples."""
+Picks = Sequence[Pick]
+
+_T = TypeVar("_T")
+
+
+class Picture(NamedTuple):
+    """pixels_CHW: uint8. masked_N: patches that are hidden; None: no mask was asked for."""
+
+    pixels_CHW: Tensor
+    masked_N: Tensor | None
+
+
+class Words(NamedTuple):
+    """A text, its token ids, and which of them are hidden; None: no mask was asked for."""
+
+    text: str
+    ids: list[int]
+    masked_L: Tensor | None
 
 
 class Pictures:
@@ -49,27 +68,15 @@ class Pictures:
         self.seed = seed
         self.mask_ratio = mask_ratio
 
-    def __call__(self, picks: Picks, said: Sequence[str] | None = None, empty: Empty = fresh) -> Images:
-        """The pixels lie in memory from `empty`, with the colours of a pixel next to each other.
-
-        Args:
-            said: the text that goes with each picture, for a transform that flips by captions.
-        """
-        side = self.transform.image_size
-        pixels_BHWC, masks = empty((len(picks), side, side, 3), torch.uint8), []
-        for row, (epoch, index) in enumerate(picks):
-            rng = sample_rng(self.seed, epoch, self.dataset.keys[index], f"{self.stream}/picture")
-            picture_CHW = self.dataset.picture(index)
-            if isinstance(self.transform, TrainTransform):
-                picture_CHW = self.transform(picture_CHW, rng, said[row] if said else "")
-            else:
-                picture_CHW = self.transform(picture_CHW)
-            pixels_BHWC[row] = picture_CHW.permute(1, 2, 0)
-            if self.mask_ratio:
-                masks.append(block_mask(self.grid, self.mask_ratio, rng))
-        return Images(
-            pixels_BCHW=pixels_BHWC.permute(0, 3, 1, 2), masked_BN=torch.stack(masks) if self.mask_ratio else None
-        )
+    def __call__(self, pick: Pick, said: str = "") -> Picture:
+        """`said` is the text that goes with it, for a transform that flips by captions."""
+        rng = sample_rng(self.seed, pick.epoch, self.dataset.keys[pick.sample], f"{self.stream}/picture")
+        pixels_CHW = self.dataset.picture(pick.sample, at_least=self.transform.least_side)
+        if isinstance(self.transform, TrainTransform):
+            pixels_CHW = self.transform(pixels_CHW, rng, said)
+        else:
+            pixels_CHW = self.transform(pixels_CHW)
+        return Picture(pixels_CHW, block_mask(self.grid, self.mask_ratio, rng) if self.mask_ratio else None)
 
 
 class Captions:
@@ -99,16 +106,13 @@ class Captions:
         self.mask_ratio = mask_ratio
         self.begins_V = begins_word(tokenizer) if whole_word else None
 
-    def read(self, picks: Picks) -> list[str]:
-        return [self.dataset.caption(index) for _, index in picks]
+    def __call__(self, pick: Pick) -> Words:
+        caption = self.dataset.caption(pick.sample)
+        ids = self.tokenizer.encode(caption, self.text.max_length)
+        return Words(caption, ids, self._mask(ids, pick) if self.mask_ratio else None)
 
-    def __call__(self, picks: Picks, captions: Sequence[str]) -> Texts:
-        ids = [self.tokenizer.encode(caption, self.text.max_length) for caption in captions]
-        masks = [self._mask(row, *pick) for row, pick in zip(ids, picks, strict=True)] if self.mask_ratio else None
-        return collate_texts(ids, self.text.pad_id, self.text.max_length, masks)
-
-    def _mask(self, ids: Sequence[int], epoch: int, index: int) -> Tensor:
-        rng = sample_rng(self.seed, epoch, self.dataset.keys[index], f"{self.stream}/text")
+    def _mask(self, ids: Sequence[int], pick: Pick) -> Tensor:
+        rng = sample_rng(self.seed, pick.epoch, self.dataset.keys[pick.sample], f"{self.stream}/text")
         ids_L = np.asarray(ids)
         if self.begins_V is None:
             return text_mask(ids_L > MASK, self.mask_ratio, rng)
@@ -126,26 +130,65 @@ class Stream:
     Args:
         pictures: None for a stream of texts.
         captions: None for a stream of pictures.
+        quarantine: where samples go that cannot be used, and others come from; None: they are errors.
     """
 
-    def __init__(self, dataset: ShardDataset, pictures: Pictures | None, captions: Captions | None) -> None:
+    def __init__(
+        self,
+        dataset: ShardDataset,
+        pictures: Pictures | None,
+        captions: Captions | None,
+        quarantine: Quarantine | None = None,
+    ) -> None:
         self.dataset = dataset
         self.pictures = pictures
         self.captions = captions
+        self.quarantine = quarantine
 
     def __call__(self, picks: Picks, empty: Empty = fresh) -> ImageTextBatch:
-        said = self.captions.read(picks) if self.captions else None
+        """The pixels lie in memory from `empty`."""
+        rows = load_all(self.quarantine, self.dataset, len(self.dataset), picks, self._read)
+        words = [words for _, (words, _) in rows if words]
+        pictures = [picture for _, (_, picture) in rows if picture]
         return ImageTextBatch(
-            images=self.pictures(picks, said, empty) if self.pictures else None,
-            texts=self.captions(picks, said) if self.captions and said else None,
-            keys=keys_of(self.dataset, picks),
+            images=collate_pictures(pictures, empty) if pictures else None,
+            texts=self._texts(words) if words else None,
+            keys=keys_of(self.dataset, [pick for pick, _ in rows]),
         )
+
+    def _read(self, pick: Pick) -> tuple[Words | None, Picture | None]:
+        words = self.captions(pick) if self.captions else None
+        return words, self.pictures(pick, words.text if words else "") if self.pictures else None
+
+    def _texts(self, words: Sequence[Words]) -> Texts:
+        assert self.captions is not None
+        text, masks = self.captions.text, [row.masked_L for row in words if row.masked_L is not None]
+        return collate_texts([row.ids for row in words], text.pad_id, text.max_length, masks or None)
+
+
+def load_all(
+    quarantine: Quarantine | None, dataset: ShardDataset, count: int, picks: Picks, read: Callable[[Pick], _T]
+) -> list[tuple[Pick, _T]]:
+    """What `read` makes of every pick, or of its replacement among `count`, and which that was."""
+    if quarantine is None:
+        return [(pick, read(pick)) for pick in picks]
+    return [quarantine.load(dataset, count, pick, read) for pick in picks]
+
+
+def collate_pictures(pictures: Sequence[Picture], empty: Empty) -> Images:
+    """The colours of a pixel lie next to each other in memory."""
+    channels, height, width = pictures[0].pixels_CHW.shape
+    pixels_BHWC = empty((len(pictures), height, width, channels), torch.uint8)
+    for row, picture in enumerate(pictures):
+        pixels_BHWC[row] = picture.pixels_CHW.permute(1, 2, 0)
+    masks = [picture.masked_N for picture in pictures if picture.masked_N is not None]
+    return Images(pixels_BCHW=pixels_BHWC.permute(0, 3, 1, 2), masked_BN=torch.stack(masks) if masks else None)
 
 
 def keys_of(dataset: ShardDataset, picks: Picks) -> tuple[str, ...]:
-    return tuple(dataset.keys[index] for _, index in picks)
+    return tuple(dataset.keys[pick.sample] for pick in picks)
 
 
-def in_order(count: int, batch_size: int) -> list[list[tuple[int, int]]]:
+def in_order(count: int, batch_size: int) -> list[list[Pick]]:
     """All samples once, in their order, as picks of epoch 0."""
-    return [[(0, i) for i in part.tolist()] for part in torch.arange(count).split(batch_size)]
+    return [[Pick(0, i) for i in part.tolist()] for part in torch.arange(count).split(batch_size)]

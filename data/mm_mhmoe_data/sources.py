@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_only
 
 from mm_mhmoe_data.config import DataConfig
 from mm_mhmoe_data.mixture import MixedOrder, token_weights
@@ -17,6 +18,11 @@ _MEASURED = 256
 _NEXT_SEED = 999_983
 
 TokensOf = Callable[[ShardDataset, int], int]
+
+
+@rank_zero_only
+def _say(line: str) -> None:
+    print(line)
 
 
 class Drawn(NamedTuple):
@@ -48,6 +54,11 @@ class Streams:
         # Without weights, what :: joins is one source: then every sample comes once an epoch.
         sources = expand_sources(shards, weights) if weights else [Source(shards=tuple(expand_shards(shards)))]
         dataset = self._dataset(shards, sources, parts)
+        if dataset.left_out:
+            _say(
+                f"data: {dataset.left_out:,} of {dataset.left_out + len(dataset):,} samples in {shards} are no {parts} "
+                "(a picture, or a text that is not empty, is missing) and are left out"
+            )
         orders: list[Order] = []
         means: list[float] = []
         shard, first = 0, 0

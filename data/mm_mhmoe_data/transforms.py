@@ -84,6 +84,11 @@ class EvalTransform:
         self.image_size = image_size
         self.interpolation = interpolation
 
+    @property
+    def least_side(self) -> int:
+        """Of a picture that need not be larger."""
+        return self.image_size
+
     def __call__(self, picture_CHW: Tensor) -> Tensor:
         size, (height, width) = self.image_size, picture_CHW.shape[-2:]
         shorter = min(height, width)

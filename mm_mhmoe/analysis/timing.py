@@ -82,9 +82,13 @@ def other_cpu_seconds() -> float:
     if not stat.exists():
         return 0.0
     user, nice, system, _idle, _wait, irq, softirq = map(int, stat.read_text().split("\n", 1)[0].split()[1:8])
+    return (user + nice + system + irq + softirq) / _TICKS - own_cpu_seconds()
+
+
+def own_cpu_seconds() -> float:
+    """CPU time of this process and of its children that have ended."""
     own = os.times()
-    used = own.user + own.system + own.children_user + own.children_system
-    return (user + nice + system + irq + softirq) / _TICKS - used
+    return own.user + own.system + own.children_user + own.children_system
 
 
 def saved_bytes(run: Callable[[], Any], parameters: Iterable[Tensor]) -> int:

@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 import os
 import statistics
+import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,7 +14,6 @@ import torch
 from mm_mhmoe_data import pictures as decoding
 from mm_mhmoe_data.bench_shards import make_bench_shards
 from mm_mhmoe_data.loader_bench import (
-    Run,
     Work,
     decode_only,
     open_clip_pipeline,
@@ -29,7 +30,7 @@ from mm_mhmoe_eval.files import write_text_atomic
 from rich.console import Console
 from rich.table import Table
 
-from mm_mhmoe.analysis.timing import Timing, interleave, other_cpu_seconds
+from mm_mhmoe.analysis.timing import Timing, interleave, other_cpu_seconds, own_cpu_seconds
 from mm_mhmoe.commands.sources import data_path
 from mm_mhmoe.process import switches
 
@@ -67,7 +68,7 @@ def data(
 
     open_clip is its training loader, put together again from its stages (the wheel does not hold that code); it and
     webdataset give normalised floats. Ours gives uint8, which the model normalises at no cost of its own; "made floats"
-    is what it takes to normalise them outside.
+    is what it takes to normalise them outside. CPU μs: of all processes, a sample, from start to end of a run.
 
     Args:
         shards: pairs to load: a directory, glob or brace range of .tar files, or demo:train.
@@ -84,7 +85,10 @@ def data(
     """
     if samples < 1 or batches < 2:
         raise ValueError(f"samples={samples} must be 1 or more, and batches={batches} 2 or more")
-    paths = expand_shards(str(_shards_of(pictures, cache)) if pictures is not None else data_path(shards))
+    paths = [
+        shard.local()
+        for shard in expand_shards(str(_shards_of(pictures, cache)) if pictures is not None else data_path(shards))
+    ]
     torch.set_num_threads(1)
     console = Console()
     load, cores = os.getloadavg()[0], os.cpu_count()
@@ -166,48 +170,44 @@ def _part_table(title: str, rows: dict[str, dict[str, float]]) -> Table:
 
 
 def _time_loaders(work: Work, workers: int, count: int, samples: int, busy_cores: float) -> dict[str, dict[str, Any]]:
-    runs: dict[str, list[Run]] = {name: [] for name in LOADERS}
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in LOADERS}
     dropped = dict.fromkeys(LOADERS, 0)
     for turn in range(2 * samples + 2):
         waiting = [name for name in LOADERS if len(runs[name]) < samples]
         for name in waiting if turn % 2 == 0 else reversed(waiting):
             loader = LOADERS[name](work, workers)
-            others, start = other_cpu_seconds(), os.times().elapsed
+            others, own, start = other_cpu_seconds(), own_cpu_seconds(), time.perf_counter()
             one = run(loader, count, work.batch_size)
             del loader  # ends the workers, whose time is known only then
-            if other_cpu_seconds() - others < busy_cores * (os.times().elapsed - start):
-                runs[name].append(one)
+            if other_cpu_seconds() - others < busy_cores * (time.perf_counter() - start):
+                cpu = 1e6 * (own_cpu_seconds() - own) / (count * work.batch_size)
+                runs[name].append({**asdict(one), "cpu_microseconds": cpu})
             else:
                 dropped[name] += 1
     return {name: {**_summary(runs[name]), "dropped": dropped[name]} for name in LOADERS}
 
 
-def _summary(runs: list[Run]) -> dict[str, Any]:
+def _summary(runs: list[dict[str, float]]) -> dict[str, Any]:
     if not runs:
         return {"samples_per_second": float("nan"), "samples": 0}
-    rates = [one.samples_per_second for one in runs]
-    return {
-        "samples_per_second": statistics.median(rates),
-        "range": (max(rates) - min(rates)) / statistics.median(rates),
-        "samples": len(runs),
-        "memory_mb": [
-            statistics.median(one.memory_start for one in runs),
-            statistics.median(one.memory_end for one in runs),
-        ],
-    }
+    medians = {name: statistics.median(one[name] for one in runs) for name in runs[0]}
+    rates = [one["samples_per_second"] for one in runs]
+    return {**medians, "range": (max(rates) - min(rates)) / medians["samples_per_second"], "samples": len(runs)}
 
 
 def _loader_table(workers: int, rows: dict[str, dict[str, Any]]) -> Table:
     table = Table(title=f"whole loaders, {workers} workers", title_justify="left")
     table.add_column("", no_wrap=True)
-    for name in ("samples/s", "range", "/ decode", "/ open_clip", "MB at start", "at end"):
+    for name in ("samples/s", "range", "/ decode", "/ open_clip", "CPU μs", "MB at start", "at end"):
         table.add_column(name, justify="right")
     limit, theirs = (rows[name]["samples_per_second"] for name in (LIMIT, OPEN_CLIP))
     for name, row in rows.items():
         if not row["samples"]:
             table.add_row(name, "busy")
             continue
-        rate, memory = row["samples_per_second"], [f"{row[name]:,.0f}" for name in ("memory_start", "memory_end")]
-        ratios = f"{rate / limit:.2f}", f"{rate / theirs:.1f}"
-        table.add_row(name, f"{rate:,.0f}", f"{row['range']:.0%}", *ratios, *memory)
+        rate = row["samples_per_second"]
+        others = [f"{row[key]:,.0f}" for key in ("cpu_microseconds", "memory_start", "memory_end")]
+        table.add_row(
+            name, f"{rate:,.0f}", f"{row['range']:.0%}", f"{rate / limit:.2f}", f"{rate / theirs:.1f}", *others
+        )
     return table

@@ -226,7 +226,7 @@ def folder(
         val: share of the validation split.
         test: share of the test split.
         seed: of the splits.
-        limit: uses only so many pictures, for a trial.
+        limit: uses only so many pictures of each split, for a trial.
         workers: processes; one a core by default.
     """
     from mm_mhmoe_data.recipes.folder import plan_folder

@@ -16,27 +16,28 @@ def index(shards: str, index_dir: Path | None = None, workers: int = 0) -> None:
 
     Args:
         shards: a directory, glob or brace range of .tar files, or demo:train.
-        index_dir: a folder for the indexes; default: beside the shards, as NNNNN.tar.index.
+        index_dir: a folder for the indexes; default: beside the shards, as NNNNN.tar.index; those of remote
+            shards in the user's folder.
         workers: shards that are read at the same time; 0: one for each processor.
     """
-    from mm_mhmoe_data.shards import expand_shards
+    from mm_mhmoe_data.shards import Shard, expand_shards
     from mm_mhmoe_data.shards.index_file import read_header
     from mm_mhmoe_data.shards.index_store import index_shards
 
-    paths = [shard.local() for shard in expand_shards(data_path(shards))]
+    found = expand_shards(data_path(shards))
     columns = (TextColumn("shards"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("shards", total=len(paths))
-        read: list[Path] = []
+        task = progress.add_task("shards", total=len(found))
+        read: list[Shard] = []
 
-        def done(shard: Path) -> None:
+        def done(shard: Shard) -> None:
             read.append(shard)
             progress.advance(task)
 
-        indexes = index_shards(paths, index_dir, workers=workers or None, done=done)
+        indexes = index_shards(found, index_dir, workers=workers or None, done=done)
     samples = sum(read_header(path)["samples"] for path in indexes)
     Console().print(
-        f"data index: {samples:,} samples in {len(paths):,} shards; {len(read):,} were read, the others had an index",
+        f"data index: {samples:,} samples in {len(found):,} shards; {len(read):,} were read, the others had an index",
         highlight=False,
     )
 
@@ -53,17 +54,42 @@ def stats(shards: str) -> None:
     Console().print(shard_stats([shard.local() for shard in expand_shards(data_path(shards))]).table())
 
 
-def preview(shards: str, out: Path, count: int = 24, seed: int = 0) -> None:
-    """Draws a contact sheet (PNG) of pictures and their captions.
+def preview(
+    shards: str,
+    out: Path,
+    count: int = 24,
+    seed: int = 0,
+    image_mask: float = 0.4,
+    text_mask: float = 0.5,
+    grid: int = 14,
+    tokenizer: Path | None = None,
+    whole_word: bool = False,
+) -> None:
+    """Draws a contact sheet (PNG) of pictures and captions, with the patches and words that masks hide.
 
     Args:
         shards: a directory, glob or brace range of .tar files, or demo:train.
         out: the PNG to write.
         count: pictures on the sheet.
-        seed: of the choice.
+        seed: of the choice and of the masks.
+        image_mask: share of the patches to hide, block-wise; 0: only the pictures.
+        text_mask: share of the caption to hide; 0: nothing.
+        grid: patches along one side (14: pictures of 224 pixels in patches of 16).
+        tokenizer: directory of a text tokenizer, whose pieces are hidden; without it, words are.
+        whole_word: hide all pieces of a word or none.
     """
+    from mm_mhmoe_data.masked_view import MaskOptions
     from mm_mhmoe_data.preview import contact_sheet
     from mm_mhmoe_data.shards import expand_shards
+    from mm_mhmoe_data.tokenizer import Tokenizer
 
-    contact_sheet([shard.local() for shard in expand_shards(data_path(shards))], out, n=count, seed=seed)
+    masks = MaskOptions(
+        image=image_mask,
+        text=text_mask,
+        grid=grid,
+        seed=seed,
+        tokenizer=Tokenizer.load(tokenizer) if tokenizer is not None else None,
+        whole_word=whole_word,
+    )
+    contact_sheet([shard.local() for shard in expand_shards(data_path(shards))], out, masks, n=count, seed=seed)
     Console().print(f"data preview: {out}", highlight=False)

@@ -4,7 +4,9 @@ import time
 from pathlib import Path
 
 import torch
+from mm_mhmoe_data.config import DataConfig
 from mm_mhmoe_data.datamodules import RetrievalDataModule, VQADataModule
+from mm_mhmoe_data.quarantine import QUARANTINE_FILE
 from mm_mhmoe_data.tokenizer import TOKENIZER_FILE, Tokenizer
 from mm_mhmoe_data.vqa_data import answer_vocabulary, read_vqa
 
@@ -29,6 +31,7 @@ def retrieval(
     batch_size: int = 256,
     embed_dim: int = 256,
     min_scale: float = 0.5,
+    data: DataConfig = DataConfig(),  # noqa: B008  (frozen)
     run: RunConfig = RunConfig(),  # noqa: B008  (frozen)
 ) -> None:
     """Fine-tunes a dual encoder for image-text retrieval (InfoNCE on both [CLS] states).
@@ -44,6 +47,7 @@ def retrieval(
         batch_size: pairs a step and process; the negatives come from them.
         embed_dim: width of the embeddings.
         min_scale: smallest part of a picture's area that a random crop keeps.
+        data: sources and their weights, order, flips and colours, what may be unusable.
         run: seed, precision, devices, checkpoints, logs.
     """
     arguments, started = dict(locals()), time.monotonic()
@@ -57,7 +61,7 @@ def retrieval(
     model = RetrievalModel(encoder, embed_dim)
     if init is not None:
         load_encoder(init, model)
-    data = RetrievalDataModule(
+    loader = RetrievalDataModule(
         data_path(shards),
         words,
         encoder.vision,
@@ -67,9 +71,11 @@ def retrieval(
         seed=run.seed,
         workers=run.workers,
         min_scale=min_scale,
+        data=data,
+        quarantine=out / QUARANTINE_FILE,
     )
     module = RetrievalModule(model, optim, steps=steps)
-    fit(module, data, title="finetune retrieval", steps=steps, out=out, run=run, optim=optim)
+    fit(module, loader, title="finetune retrieval", steps=steps, out=out, run=run, optim=optim)
     finish_run(
         model,
         out,
@@ -91,6 +97,7 @@ def vqa(
     min_answer_count: int = 9,
     batch_size: int = 128,
     min_scale: float = 0.8,
+    data: DataConfig = DataConfig(),  # noqa: B008  (frozen)
     run: RunConfig = RunConfig(),  # noqa: B008  (frozen)
 ) -> None:
     """Fine-tunes a fusion encoder to answer questions about pictures (soft-target BCE over an answer vocabulary).
@@ -108,6 +115,7 @@ def vqa(
         min_answer_count: an answer is in the vocabulary if it is the answer of at least so many questions (BEiT-3: 9).
         batch_size: questions a step and process.
         min_scale: smallest part of a picture's area that a random crop keeps.
+        data: sources and their weights, order, flips and colours, what may be unusable.
         run: seed, precision, devices, checkpoints, logs.
     """
     arguments, started = dict(locals()), time.monotonic()
@@ -123,7 +131,7 @@ def vqa(
     model = VQAModel(encoder, answers)
     if init is not None:
         load_encoder(init, model)
-    data = VQADataModule(
+    loader = VQADataModule(
         data_path(shards),
         examples,
         answers,
@@ -135,9 +143,11 @@ def vqa(
         seed=run.seed,
         workers=run.workers,
         min_scale=min_scale,
+        data=data,
+        quarantine=out / QUARANTINE_FILE,
     )
     module = VQAModule(model, optim, steps=steps)
-    fit(module, data, title="finetune vqa", steps=steps, out=out, run=run, optim=optim)
+    fit(module, loader, title="finetune vqa", steps=steps, out=out, run=run, optim=optim)
     finish_run(
         model,
         out,

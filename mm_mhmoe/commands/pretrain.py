@@ -4,7 +4,9 @@ import time
 from pathlib import Path
 
 import torch
+from mm_mhmoe_data.config import DataConfig
 from mm_mhmoe_data.datamodules import PretrainDataModule
+from mm_mhmoe_data.quarantine import QUARANTINE_FILE
 from mm_mhmoe_data.tokenizer import TOKENIZER_FILE, Tokenizer
 
 from mm_mhmoe.commands.run_dir import finish_run, open_run, provenance
@@ -38,6 +40,7 @@ def pretrain(
     min_scale: float = 0.5,
     cls_loss: bool = False,
     loss_weights: dict[str, float] | None = None,
+    data: DataConfig = DataConfig(),  # noqa: B008  (frozen)
     run: RunConfig = RunConfig(),  # noqa: B008  (frozen)
 ) -> None:
     """Masked pretraining of an encoder on pictures, texts and pairs (BEiT-3), with dense, MoE or MH-MoE FFNs.
@@ -63,6 +66,7 @@ def pretrain(
         min_scale: smallest part of a picture's area that a random crop keeps.
         cls_loss: also predict what is hidden from the row's [CLS] alone, so that pretraining trains it (not BEiT-3).
         loss_weights: of the losses images, texts, pairs_image, pairs_text; 1 where absent (BEiT-3 published none).
+        data: sources and their weights, order, flips and colours, what may be unusable.
         run: seed, precision, devices, checkpoints, logs.
     """
     arguments, started = dict(locals()), time.monotonic()
@@ -84,7 +88,7 @@ def pretrain(
     model = PretrainModel(encoder, codes.config.num_codes)
     if init is not None:
         load_pretrained(init, model)
-    data = PretrainDataModule(
+    loader = PretrainDataModule(
         data_path(shards),
         words,
         encoder.vision,
@@ -93,6 +97,7 @@ def pretrain(
         batch_texts=batch_texts,
         batch_pairs=batch_pairs,
         num_steps=steps * run.accumulate,
+        accumulate=run.accumulate,
         seed=run.seed,
         workers=run.workers,
         image_mask=image_mask,
@@ -100,12 +105,14 @@ def pretrain(
         pair_image_mask=pair_image_mask,
         pair_text_mask=pair_text_mask,
         min_scale=min_scale,
+        data=data,
+        quarantine=out / QUARANTINE_FILE,
         val_shards=data_path(val_shards) if val_shards else None,
     )
     module = PretrainModule(model, codes, optim, steps=steps, loss_weights=loss_weights, from_cls=cls_loss)
-    trainer = fit(module, data, title="pretrain", steps=steps, out=out, run=run, optim=optim)
+    trainer = fit(module, loader, title="pretrain", steps=steps, out=out, run=run, optim=optim)
     if val_shards is not None:
-        trainer.validate(module, data, verbose=False)
+        trainer.validate(module, loader, verbose=False)
     finish_run(
         model,
         out,

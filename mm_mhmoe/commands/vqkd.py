@@ -4,7 +4,9 @@ import time
 from pathlib import Path
 
 import torch
+from mm_mhmoe_data.config import DataConfig
 from mm_mhmoe_data.datamodules import PictureDataModule
+from mm_mhmoe_data.quarantine import QUARANTINE_FILE
 
 from mm_mhmoe.commands.run_dir import finish_run, open_run, provenance
 from mm_mhmoe.commands.sources import data_path
@@ -23,6 +25,7 @@ def vqkd(
     batch_size: int = 64,
     min_scale: float = 0.5,
     codebook_start: int = 0,
+    data: DataConfig = DataConfig(),  # noqa: B008  (frozen)
     run: RunConfig = RunConfig(),  # noqa: B008  (frozen)
 ) -> None:
     """Trains the visual tokenizer (VQ-KD) whose codes are the targets of masked pictures.
@@ -37,6 +40,7 @@ def vqkd(
         min_scale: smallest part of a picture's area that a random crop keeps.
         codebook_start: step at which k-means starts the codebook; until then nothing is quantised, so that the vectors
             spread out first.
+        data: sources and their weights, order, flips and colours, what may be unusable.
         run: seed, precision, devices, checkpoints, logs.
     """
     arguments, started = dict(locals()), time.monotonic()
@@ -49,7 +53,7 @@ def vqkd(
         )
     torch.manual_seed(run.seed)
     model = VisualTokenizer(visual_tokenizer)
-    data = PictureDataModule(
+    loader = PictureDataModule(
         data_path(shards),
         visual_tokenizer.vision,
         batch_size=batch_size,
@@ -57,7 +61,9 @@ def vqkd(
         seed=run.seed,
         workers=run.workers,
         min_scale=min_scale,
+        data=data,
+        quarantine=out / QUARANTINE_FILE,
     )
     module = VisualTokenizerModule(model, optim, steps=steps, codebook_start=codebook_start * run.accumulate)
-    fit(module, data, title="visual tokenizer", steps=steps, out=out, run=run, optim=optim)
+    fit(module, loader, title="visual tokenizer", steps=steps, out=out, run=run, optim=optim)
     finish_run(model, out, provenance("vqkd", arguments, wall_seconds=time.monotonic() - started))

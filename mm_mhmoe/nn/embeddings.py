@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -42,8 +43,8 @@ class PatchEmbedding(nn.Module):
         std: of each channel, in the same scale (.5 in BEiT-3).
     """
 
-    shift_C11: Tensor
-    scale_C11: Tensor
+    mean_P: Tensor
+    scale_P: Tensor
 
     def __init__(
         self,
@@ -56,15 +57,22 @@ class PatchEmbedding(nn.Module):
         super().__init__()
         self.patch_size = patch_size
         self.proj = nn.Linear(len(mean) * patch_size**2, dim)
-        # Both for pixels in [-1, 1]; constants of the configuration, so not in checkpoints.
-        self.register_buffer("shift_C11", 2.0 * torch.tensor(mean)[:, None, None] - 1.0, persistent=False)
-        self.register_buffer("scale_C11", 2.0 * torch.tensor(std)[:, None, None], persistent=False)
+        # In the order of a patch's values; constants of the configuration, so not in checkpoints.
+        self.register_buffer("mean_P", torch.tensor(mean).repeat_interleave(patch_size**2), persistent=False)
+        self.register_buffer("scale_P", 1 / torch.tensor(std).repeat_interleave(patch_size**2), persistent=False)
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        """uint8, or floats in [-1, 1]: (B, C, H, W) -> (B, N, D)."""
-        if pixels_BCHW.dtype == torch.uint8:
-            pixels_BCHW = pixels_BCHW.to(self.proj.weight.dtype) / 127.5 - 1.0
-        return self.proj(patchify((pixels_BCHW - self.shift_C11) / self.scale_C11, self.patch_size))
+        """uint8, or floats in [-1, 1]: (B, C, H, W) -> (B, N, D).
+
+        Normalising is linear, so it is done to the weights, which are fewer than the pixels. Not under autocast: the
+        offset is a difference of large numbers.
+        """
+        unit, black = (255.0, 0.0) if pixels_BCHW.dtype == torch.uint8 else (2.0, -1.0)
+        with torch.autocast(pixels_BCHW.device.type, enabled=False):
+            weight_DP = self.proj.weight * (self.scale_P / unit)
+            bias_D = self.proj.bias - weight_DP @ (self.mean_P * unit + black)
+        patches_BNP = patchify(pixels_BCHW, self.patch_size).to(weight_DP.dtype)
+        return F.linear(patches_BNP, weight_DP, bias_D)
 
 
 class ImageEmbedding(nn.Module):

@@ -1,10 +1,13 @@
 """Truth: contestants whose behaviour is known, and tensors whose size can be counted."""
 
+import subprocess
+import sys
+
 import torch
 from torch import nn
 
 from mm_mhmoe.analysis import timing
-from mm_mhmoe.analysis.timing import Timing, interleave, saved_bytes
+from mm_mhmoe.analysis.timing import Timing, interleave, own_cpu_seconds, saved_bytes
 
 
 def test_turns_are_interleaved_and_reversed(monkeypatch) -> None:
@@ -23,6 +26,13 @@ def test_a_busy_machine_gives_no_samples(monkeypatch) -> None:
     found = interleave({"a": lambda: None}, samples=3, least_seconds=0.0, max_rounds=4)["a"]
     assert found.samples == [] and found.dropped == 4
     assert found.median != found.median  # not a number
+
+
+def test_children_that_have_ended_count_as_our_own() -> None:
+    code = "import time\nwhile time.process_time() < 0.3: pass"
+    before = own_cpu_seconds()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert own_cpu_seconds() - before >= 0.28  # the clock of processes ticks in hundredths
 
 
 def test_median_and_range() -> None:

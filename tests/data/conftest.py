@@ -1,11 +1,14 @@
-"""Small shards with made-up pictures, and a tokenizer trained on their captions."""
+"""Small shards with made-up pictures, a tokenizer trained on their captions, and a server of files."""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -84,3 +87,66 @@ def vision() -> VisionConfig:
 @pytest.fixture(scope="session")
 def text() -> TextConfig:
     return TextConfig(vocab_size=64, max_length=8)
+
+
+class Server:
+    """Serves a folder over HTTP on this machine, without ranges; `asked` logs what was asked of it.
+
+    broken: answers 503, or closes in the middle of a body, that many times.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.asked: list[str] = []
+        self.broken: list[Literal["503", "short"]] = []
+        outer = self
+
+        class Handler(SimpleHTTPRequestHandler):
+            def __init__(self, *args: Any) -> None:
+                super().__init__(*args, directory=str(folder))
+
+            def do_GET(self) -> None:
+                outer.asked.append(f"GET {self.path}")
+                fault = outer.broken.pop(0) if outer.broken else None
+                if fault == "503":
+                    self.send_error(503)
+                elif fault == "short":
+                    content = (folder / self.path[1:]).read_bytes()
+                    self.send_response(200)
+                    self.send_header("Content-Length", str(len(content)))
+                    self.end_headers()
+                    self.wfile.write(content[: len(content) // 2])
+                else:
+                    super().do_GET()
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.http.server_port}"
+        threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
+
+    def close(self) -> None:
+        self.http.shutdown()
+        self.http.server_close()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Path], Server]]:
+    """serve(folder): a `Server` of that folder until the test ends."""
+    servers: list[Server] = []
+
+    def start(folder: Path) -> Server:
+        servers.append(Server(folder))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def own_shard_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder for what is fetched, and no pauses between tries."""
+    monkeypatch.setenv("MM_MHMOE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("mm_mhmoe_data.shards.remote.PATIENCE", (0.0, 0.0))
+    return tmp_path / "cache" / "shards"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mm_mhmoe_data.buckets import BucketedOrder, by_length
-from mm_mhmoe_data.sampling import StepOrder
+from mm_mhmoe_data.sampling import ShuffledOrder, StepOrder
 
 
 def padding(lengths: list[int], groups: list[list[int]]) -> int:
@@ -49,10 +49,12 @@ def test_what_cannot_be_dealt_evenly_is_refused() -> None:
 
 def test_an_optimisers_step_has_the_samples_of_the_plain_order() -> None:
     lengths = np.random.default_rng(0).integers(1, 60, size=37).tolist()
-    plain = StepOrder(37, 12, seed=5)
+    plain = StepOrder(ShuffledOrder([37], seed=5), 12)
     for ranks in (1, 2, 3):
         orders = [
-            BucketedOrder(StepOrder(37, 12, seed=5), lengths, accumulate=4, rank=rank, world_size=ranks)
+            BucketedOrder(
+                StepOrder(ShuffledOrder([37], seed=5), 12), lengths, accumulate=4, rank=rank, world_size=ranks
+            )
             for rank in range(ranks)
         ]
         for step in range(5):
@@ -63,7 +65,7 @@ def test_an_optimisers_step_has_the_samples_of_the_plain_order() -> None:
 
 def test_a_batch_depends_on_its_number_only() -> None:
     def order() -> BucketedOrder:
-        return BucketedOrder(StepOrder(37, 12, seed=5), list(range(37)), accumulate=4)
+        return BucketedOrder(StepOrder(ShuffledOrder([37], seed=5), 12), list(range(37)), accumulate=4)
 
     first = order()
     assert [first(batch) for batch in range(12)] == [order()(batch) for batch in range(12)]
@@ -71,4 +73,4 @@ def test_a_batch_depends_on_its_number_only() -> None:
 
 def test_the_order_of_one_rank_is_refused() -> None:
     with pytest.raises(ValueError, match="2 processes"):
-        BucketedOrder(StepOrder(8, 4, seed=0, rank=1, world_size=2), [1] * 8, accumulate=2)
+        BucketedOrder(StepOrder(ShuffledOrder([8], seed=0), 4, rank=1, world_size=2), [1] * 8, accumulate=2)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mm_mhmoe_data.shards import Sample, Shard, ShardError, write_shards
+from mm_mhmoe_data.shards import Sample, Shard, ShardError, expand_shards, write_shards
 from mm_mhmoe_data.shards.index import IMAGE, TEXT, ShardIndex, build_index
 from mm_mhmoe_data.shards.index_file import IndexFileError, read_header, read_index, write_index
 from mm_mhmoe_data.shards.index_store import find_index, index_path, index_shards
@@ -72,32 +72,31 @@ def test_every_flipped_byte_of_an_index_file_is_noticed(shard: Path, tmp_path: P
 
 def test_an_index_is_made_again_when_its_shard_was_written_to(tmp_path: Path, samples: list[Sample]) -> None:
     [(path, _)] = write_shards(samples[:3], tmp_path, 0, 10)
-    read: list[Path] = []
-    index_shards([path], done=read.append)
-    index_shards([path], done=read.append)
-    assert read == [path] and find_index(path) == index_path(path)
+    shard, read = Shard(str(path)), list[Shard]()
+    index_shards([shard], done=read.append)
+    index_shards([shard], done=read.append)
+    assert read == [shard] and find_index(shard) == index_path(shard)
     time.sleep(0.01)
     write_shards(samples[:4], tmp_path, 0, 10)
-    assert find_index(path) is None
-    index_shards([path], done=read.append)
-    assert read == [path, path] and len(read_index(index_path(path))) == 4
+    assert find_index(shard) is None
+    index_shards([shard], done=read.append)
+    assert read == [shard, shard] and len(read_index(index_path(shard))) == 4
 
 
 def test_an_index_beside_a_shard_that_cannot_be_written_to_lies_elsewhere(shards: Path, tmp_path: Path) -> None:
     before = sorted(shards.iterdir())
-    paths = sorted(shards.glob("*.tar"))
-    found = index_shards(paths, tmp_path)
+    found = index_shards(expand_shards(shards), tmp_path)
     assert sorted(shards.iterdir()) == before and all(tmp_path in path.parents for path in found)
-    assert [find_index(path, tmp_path) for path in paths] == found
+    assert [find_index(shard, tmp_path) for shard in expand_shards(shards)] == found
 
 
 def test_processes_make_the_same_indexes(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mm_mhmoe_data.shards import index_store
 
-    paths = sorted(shards.glob("*.tar"))
-    alone = [path.read_bytes() for path in index_shards(paths, tmp_path / "alone")]
+    few = expand_shards(shards)
+    alone = [path.read_bytes() for path in index_shards(few, tmp_path / "alone")]
     monkeypatch.setattr(index_store, "_FEW_BYTES", 0)
-    assert [path.read_bytes() for path in index_shards(paths, tmp_path / "two", workers=2)] == alone
+    assert [path.read_bytes() for path in index_shards(few, tmp_path / "two", workers=2)] == alone
 
 
 def test_a_broken_shard_keeps_the_indexes_of_the_others(shards: Path, tmp_path: Path) -> None:
@@ -107,8 +106,9 @@ def test_a_broken_shard_keeps_the_indexes_of_the_others(shards: Path, tmp_path: 
         paths[-1].write_bytes(path.read_bytes())
     os.truncate(paths[1], 512 * 9)
     with pytest.raises(ShardError, match=r"00001\.tar"):
-        index_shards(paths)
-    assert find_index(paths[0]) and not find_index(paths[1])
+        index_shards(expand_shards(tmp_path))
+    found = [find_index(shard) for shard in expand_shards(tmp_path)]
+    assert found[0] and not found[1]
 
 
 def test_samples_are_found_without_reading_shards(tmp_path: Path) -> None:
@@ -130,13 +130,12 @@ def test_samples_are_found_without_reading_shards(tmp_path: Path) -> None:
     first = tmp_path / "00000.tar"
     first.touch()
     os.utime(first, ns=(0, 0))
-    write_index(one, index_path(first))
-    shards = [first]
-    for i in range(1, number):
-        shards.append(tmp_path / f"{i:05d}.tar")
-        os.link(first, shards[-1])
-        os.link(index_path(first), index_path(shards[-1]))
-    indexed = IndexedShards([Shard(str(path)) for path in shards], IMAGE | TEXT)
+    shards = [Shard(f"{tmp_path}/{i:05d}.tar") for i in range(number)]
+    write_index(one, index_path(shards[0]))
+    for shard in shards[1:]:
+        os.link(first, shard.local())
+        os.link(index_path(shards[0]), index_path(shard))
+    indexed = IndexedShards(shards, IMAGE | TEXT)
     assert len(indexed) == count * number
     assert (indexed.key(9_999_999), indexed.key(0), indexed.shard_of(9_999_999).name) == (
         "000009999",

@@ -178,7 +178,7 @@ def test_pictures_of_a_set_that_fits_are_decoded_once(
 ) -> None:
     calls = []
     decode = pipeline.decode_picture
-    monkeypatch.setattr(pipeline, "decode_picture", lambda content: calls.append(1) or decode(content))
+    monkeypatch.setattr(pipeline, "decode_picture", lambda content, at_least: calls.append(1) or decode(content))
     dataset = ShardDataset(shards)
     monkeypatch.setattr(pipeline, "_MAX_DECODED_BYTES", len(dataset) * 3 * 40 * 48 - (0 if fits else 1))
     first = dataset.picture(0)

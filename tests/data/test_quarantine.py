@@ -27,7 +27,7 @@ def dataset(tmp_path: Path, samples: list[Sample]) -> ShardDataset:
 
 def read_all(dataset: ShardDataset, quarantine: Quarantine, epochs: int = 2) -> list[Pick]:
     picks = [Pick(epoch, i) for epoch in range(epochs) for i in range(len(dataset))]
-    return [quarantine.load(dataset, pick, lambda p: dataset.picture(p.sample))[0] for pick in picks]
+    return [quarantine.load(dataset, len(dataset), pick, lambda p: dataset.picture(p.sample))[0] for pick in picks]
 
 
 def test_a_bad_sample_is_replaced_counted_and_written_down(dataset: ShardDataset, tmp_path: Path) -> None:
@@ -73,10 +73,10 @@ def test_a_run_of_bad_samples_stops_the_run(tmp_path: Path, samples: list[Sample
 
 def test_a_lost_sample_is_noticed(dataset: ShardDataset) -> None:
     quarantine = Quarantine()
-    quarantine.load(dataset, Pick(0, 0), lambda pick: None)
+    quarantine.load(dataset, len(dataset), Pick(0, 0), lambda pick: None)
     quarantine.check()
     with pytest.raises(ZeroDivisionError):  # an error that is no fault of the sample
-        quarantine.load(dataset, Pick(0, 0), lambda pick: 1 / 0)
+        quarantine.load(dataset, len(dataset), Pick(0, 0), lambda pick: 1 / 0)
     with pytest.raises(RuntimeError, match="2 samples were read, but 1 used and 0 quarantined"):
         quarantine.check()
 

@@ -69,10 +69,10 @@ def test_a_stopped_pretraining_is_exported_and_goes_on(parts, small_config, tmp_
     pretrain(**arguments("whole"))
     make = PretrainDataModule.make_batch
 
-    def stop_at_two(self, step: int):
+    def stop_at_two(self, step: int, empty):
         if step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return make(self, step)
+        return make(self, step, empty)
 
     with monkeypatch.context() as patch:
         patch.setattr(PretrainDataModule, "make_batch", stop_at_two)
@@ -197,10 +197,10 @@ def test_a_stop_is_exit_code_130(pretrain_words, call, tmp_path: Path, monkeypat
 
     make = PretrainDataModule.make_batch
 
-    def stop(self, step: int):
+    def stop(self, step: int, empty):
         if step == 1:
             os.kill(os.getpid(), signal.SIGINT)
-        return make(self, step)
+        return make(self, step, empty)
 
     monkeypatch.setattr(PretrainDataModule, "make_batch", stop)
     code, line = call(pretrain_words(tmp_path / "run", steps=5))
@@ -210,7 +210,7 @@ def test_a_stop_is_exit_code_130(pretrain_words, call, tmp_path: Path, monkeypat
 def test_a_second_signal_ends_at_once(pretrain_words, call, tmp_path: Path, monkeypatch) -> None:
     from mm_mhmoe_data.datamodules import PretrainDataModule
 
-    def stop_twice(self, step: int):
+    def stop_twice(self, step: int, empty):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
         raise AssertionError("not reached")

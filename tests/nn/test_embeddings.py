@@ -49,6 +49,33 @@ def test_equals_a_strided_convolution_of_normalised_pixels(dtype, mean, std):
     torch.testing.assert_close(y, true, rtol=1e-4, atol=1e-5)
 
 
+def test_gradients_are_those_of_normalised_pixels():
+    torch.manual_seed(0)
+    mean, std = (0.8, 0.7, 0.6), (0.2, 0.3, 0.4)
+    embedding = PatchEmbedding(4, 10, mean=mean, std=std)
+    pixels, grad = torch.randint(0, 256, (2, 3, 8, 12), dtype=torch.uint8), torch.randn(2, 6, 10)
+    patches = patchify(normalize(pixels.float() / 255, list(mean), list(std)), 4)
+    true = torch.autograd.grad(embedding.proj(patches), list(embedding.proj.parameters()), grad)
+    ours = torch.autograd.grad(embedding(pixels), list(embedding.proj.parameters()), grad)
+    for mine, theirs in zip(ours, true, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_layout_in_memory_and_autocast_change_nothing_but_rounding():
+    torch.manual_seed(0)
+    embedding = PatchEmbedding(4, 10, mean=(0.8, 0.7, 0.6), std=(0.2, 0.3, 0.4))
+    pixels = torch.randint(0, 256, (2, 3, 8, 12), dtype=torch.uint8)
+    y = embedding(pixels)
+    assert torch.equal(embedding(pixels.contiguous(memory_format=torch.channels_last)), y)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = embedding(pixels)
+    # bf16 rounds weights, offset and result, each by at most 2**-9: of the terms that are added up, 3 * 2**-9.
+    scale_P = torch.tensor([0.2, 0.3, 0.4]).repeat_interleave(16) * 255
+    weight_DP, mean_P = embedding.proj.weight / scale_P, torch.tensor([0.8, 0.7, 0.6]).repeat_interleave(16) * 255
+    terms = (patchify(pixels, 4) + mean_P) @ weight_DP.abs().t() + embedding.proj.bias.abs()
+    assert low.dtype == torch.bfloat16 and bool(((low - y).abs() <= 3 * 2**-9 * terms).all())
+
+
 def test_pictures_that_patches_do_not_cover_are_refused():
     with pytest.raises(ValueError, match=r"9x8.*4"):
         PatchEmbedding(4, 10)(torch.zeros(1, 3, 9, 8))

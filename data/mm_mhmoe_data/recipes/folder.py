@@ -55,10 +55,9 @@ def plan_folder(
     else:
         entries = read_classes(root, splitting)
         source = listing(root, (root / entry.picture for entry in entries))
-    entries = entries[:limit]
     classes = sorted({entry.label for entry in entries if entry.label})
     numbers = {name: number for number, name in enumerate(classes)}
-    splits = {name: [entry for entry in entries if entry.split == name] for name in SPLITS}
+    splits = {name: [entry for entry in entries if entry.split == name][:limit] for name in SPLITS}
     make = partial(_samples, root, numbers, licence, image_size, quality)
     return Plan(
         recipe="folder",

@@ -11,10 +11,11 @@ from typing import Any, Generic, NamedTuple, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from mm_mhmoe_data.shards.counts import check_counts
 from mm_mhmoe_data.shards.errors import ShardError
 from mm_mhmoe_data.shards.index import ShardIndex
 from mm_mhmoe_data.shards.index_file import read_header, read_index
-from mm_mhmoe_data.shards.index_store import cache_folder, index_shards
+from mm_mhmoe_data.shards.index_store import cache_folder, find_all, index_shards
 from mm_mhmoe_data.shards.location import Shard
 
 _OPEN_FILES, _OPEN_INDEXES = 64, 256
@@ -38,22 +39,25 @@ class IndexedShards:
     """The samples of shards that have all the parts asked for, numbered in the order of the shards.
 
     Shards without a valid index are read and checked first; their indexes are kept in the user's folder for indexes.
+    Remote shards that have one are fetched when a sample of theirs is read.
 
     Args:
         shards: where they lie.
         needs: IMAGE, TEXT, both or 0. Samples that lack one are not numbered; `left_out` counts them.
 
     Raises:
-        ShardError: a shard cannot be trusted.
+        ShardError: a shard cannot be trusted, or holds another number of samples than a list beside it says.
+        RemoteError: a shard cannot be found or fetched.
         ValueError: no sample has what is needed.
     """
 
     def __init__(self, shards: Sequence[Shard], needs: int, index_folder: Path | None = None) -> None:
-        self.shards = list(shards)
+        self.shards = find_all(shards)
         self.needs = needs
         self.keys = _Keys(self)
-        self._indexes = index_shards([s.local() for s in self.shards], index_folder or cache_folder())
+        self._indexes = index_shards(self.shards, index_folder or cache_folder())
         counts = [_counts(path, needs) for path in self._indexes]
+        check_counts(self.shards, [total for _, total in counts])
         self.counts: NDArray[np.int64] = np.array([usable for usable, _ in counts], np.int64)
         self.left_out = sum(total - usable for usable, total in counts)
         self._end = np.cumsum(self.counts)
@@ -83,7 +87,7 @@ class IndexedShards:
         number = self._find(index)[0]
         file = self._files.get(number)
         if file is None:
-            file = self._files.put(number, _File(self.shards[number].local()))
+            file = self._files.put(number, self._open(number))
         content = os.pread(file.descriptor, size, offset)  # no file position, which forked data workers would share
         if len(content) != size:
             raise self.error(index, "is cut short: the shard was changed after it was indexed", "read")
@@ -100,6 +104,16 @@ class IndexedShards:
         place = index - int(self._end[number] - self.counts[number])
         places = self._load(number).places
         return number, place if places is None else int(places[place])
+
+    def _open(self, number: int) -> _File:
+        shard, index = self.shards[number], self._indexes[number]
+        if not shard.is_remote:
+            return shard.use(_File)
+        try:
+            return shard.use(_File, read_header(index)["sha256"])
+        except ShardError:  # the next start is to ask for the index anew
+            index.unlink(missing_ok=True)
+            raise
 
     def _load(self, number: int) -> _Loaded:
         loaded = self._loaded.get(number)

@@ -42,9 +42,7 @@ def expand_sources(spec: str | Path, weights: str | Sequence[float] = ()) -> lis
     except ValueError as error:
         raise ValueError(f"weights={weights!r} must be numbers joined by '::', as in 1::2.5") from error
     if len(numbers) != len(parts):
-        raise ValueError(
-            f"weights={weights!r} are {len(numbers)} for {len(parts)} sources in {str(spec)!r}; give one each"
-        )
+        raise ValueError(f"weights={weights!r} are {len(numbers)} for the {len(parts)} sources {spec}; give one each")
     return [
         Source(shards=tuple(expand_shards(part)), weight=number) for part, number in zip(parts, numbers, strict=True)
     ]

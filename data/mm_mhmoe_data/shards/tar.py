@@ -17,7 +17,7 @@ def split_name(name: str) -> tuple[str, str]:
     return (folder + slash + stem if stem else ""), extension.lower()
 
 
-def group_members(path: Path, members: Iterable[Member]) -> Iterator[tuple[str, dict[str, Member]]]:
+def group_members(path: Path | str, members: Iterable[Member]) -> Iterator[tuple[str, dict[str, Member]]]:
     """The key of every sample and its members by extension, in order.
 
     Raises `ShardError` where a member has no key or extension or comes twice, or where the members of a key are not

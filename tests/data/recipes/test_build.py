@@ -101,9 +101,16 @@ def test_an_interrupted_build_goes_on(build, tmp_path: Path) -> None:
     assert CALLS == [3, 4, 5]
 
 
+def long_texts(shard: int, records: list[int]) -> Iterator[Sample | Dropped]:
+    """So long that the end of a shard is far from its beginning."""
+    for sample in numbers(shard, records):
+        yield Sample(key=sample.key, parts={"txt": b"x" * 100_000}) if isinstance(sample, Sample) else sample
+
+
 @pytest.mark.parametrize("harm", ["cut", "other bytes at the end", "gone"])
 def test_a_finished_shard_is_not_trusted_blindly(build, tmp_path: Path, harm: str) -> None:
-    before = build(plan()).digests()
+    long = plan(jobs=shard_jobs({"train": list(range(1, 21))}, long_texts, 4))
+    before = build(long).digests()
     shard = tmp_path / "out/train/00002.tar"
     if harm == "gone":
         shard.unlink()
@@ -111,7 +118,7 @@ def test_a_finished_shard_is_not_trusted_blindly(build, tmp_path: Path, harm: st
         content = shard.read_bytes()
         shard.write_bytes(content[:-512] + (b"" if harm == "cut" else b"x" * 512))
     CALLS.clear()
-    assert build(plan()).digests() == before
+    assert build(long).digests() == before
     assert CALLS == [2]
 
 

@@ -110,8 +110,11 @@ def test_folders_called_after_splits_are_the_splits(tmp_path: Path, build, draw)
     }
 
 
-def test_a_limit_takes_the_first(root: Path, build) -> None:
-    assert len(build(plan_folder(root, limit=2)).facts("train")) == 2
+def test_a_limit_takes_the_first_of_each_split(tmp_path: Path, build, draw) -> None:
+    for seed, name in enumerate(("train/a/0.png", "train/a/1.png", "train/b/2.png", "test/a/3.png")):
+        draw(tmp_path / "pictures" / name, seed)
+    built = build(plan_folder(tmp_path / "pictures", limit=2))
+    assert [len(built.facts(split)) for split in SPLITS] == [2, 0, 1]
 
 
 @pytest.mark.parametrize(

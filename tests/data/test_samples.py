@@ -1,0 +1,98 @@
+"""Truth: the parts that a stream is made of, called one by one. Samples are made up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mm_mhmoe_data.masking import block_mask, sample_rng
+from mm_mhmoe_data.pipeline import ShardDataset
+from mm_mhmoe_data.samples import Captions, Pictures, Stream, begins_word
+from mm_mhmoe_data.sampling import Pick
+from mm_mhmoe_data.tokenizer import Tokenizer
+from mm_mhmoe_data.transforms import TrainTransform
+
+from mm_mhmoe.config import TextConfig
+
+PICKS = [Pick(0, 4), Pick(1, 4), Pick(0, 17), Pick(2, 0)]
+
+
+@pytest.fixture(scope="module")
+def dataset(shards: Path) -> ShardDataset:
+    return ShardDataset(shards)
+
+
+def test_a_batch_is_its_samples_one_by_one(dataset: ShardDataset) -> None:
+    transform = TrainTransform(32)
+    pictures = Pictures(dataset, transform, grid=8, stream="pairs", seed=5, mask_ratio=0.4)
+    images = Stream(dataset, pictures, None)(PICKS).images
+    assert images is not None and images.masked_BN is not None
+    for row, (epoch, index) in enumerate(PICKS):
+        rng = sample_rng(5, epoch, dataset.keys[index], "pairs/picture")
+        assert torch.equal(images.pixels_BCHW[row], transform(dataset.picture(index), rng))
+        assert torch.equal(images.masked_BN[row], block_mask(8, 0.4, rng))
+
+
+def test_pixels_lie_in_the_memory_that_is_handed_in(dataset: ShardDataset) -> None:
+    memory = torch.empty((4, 32, 32, 3), dtype=torch.uint8)
+    asked = []
+
+    def empty(shape, dtype: torch.dtype) -> torch.Tensor:
+        asked.append((tuple(shape), dtype))
+        return memory
+
+    pictures = Pictures(dataset, TrainTransform(32), grid=8, stream="s", seed=0)
+    pixels_BCHW = Stream(dataset, pictures, None)(PICKS, empty).images.pixels_BCHW  # type: ignore[union-attr]
+    assert asked == [((4, 32, 32, 3), torch.uint8)]
+    assert pixels_BCHW.shape == (4, 3, 32, 32) and pixels_BCHW.data_ptr() == memory.data_ptr()
+    assert torch.equal(pixels_BCHW, torch.stack([pictures(pick).pixels_CHW for pick in PICKS]))
+
+
+def test_only_pictures_whose_caption_names_no_side_are_flipped(
+    dataset: ShardDataset, tokenizer: Tokenizer, text: TextConfig
+) -> None:
+    transforms = {flip: TrainTransform(32, flip=flip) for flip in ("off", "on", "caption")}  # type: ignore[arg-type]
+    picks = [Pick(epoch, index) for epoch in range(3) for index in range(len(dataset))]
+    captions = Captions(dataset, tokenizer, text, stream="s", seed=0)
+    seen = {
+        flip: Stream(dataset, Pictures(dataset, transform, grid=8, stream="s", seed=0), captions)(picks)
+        for flip, transform in transforms.items()
+    }
+    pixels = {flip: batch.images.pixels_BCHW for flip, batch in seen.items() if batch.images}
+    kinds = set()
+    for row, (_, index) in enumerate(picks):
+        names_side = "left" in dataset.caption(index).split()
+        assert torch.equal(pixels["caption"][row], pixels["off" if names_side else "on"][row])
+        kinds.add((names_side, torch.equal(pixels["on"][row], pixels["off"][row])))
+    assert len(kinds) == 4  # with and without a side, each flipped and not
+
+
+def test_a_stream_of_pictures_alone_flips_them_all(dataset: ShardDataset) -> None:
+    """Nothing is said about them there."""
+    on, caption = (
+        Stream(dataset, Pictures(dataset, TrainTransform(32, flip=flip), grid=8, stream="s", seed=0), None)(PICKS * 4)
+        for flip in ("on", "caption")
+    )
+    assert on.images is not None and caption.images is not None
+    assert torch.equal(on.images.pixels_BCHW, caption.images.pixels_BCHW)
+
+
+def test_whole_words_by_the_tokenizers_own_pieces(dataset: ShardDataset, tokenizer: Tokenizer) -> None:
+    text = TextConfig(vocab_size=64, max_length=32)
+    picks = [Pick(epoch, index) for epoch in range(2) for index in range(len(dataset))]
+    captions = Captions(dataset, tokenizer, text, stream="s", seed=0, mask_ratio=0.4, whole_word=True)
+    texts = Stream(dataset, None, captions)(picks).texts
+    assert texts is not None and texts.masked_BL is not None
+    for row, (_, index) in enumerate(picks):
+        shown, hidden = [], texts.masked_BL[row].tolist()
+        for piece_id, hides in zip(texts.ids_BL[row].tolist(), hidden, strict=True):
+            if piece_id > 4:
+                shown.append((tokenizer.piece(piece_id), hides))
+        words = "".join(f" {p[1:]}" if p.startswith("▁") else p for p, _ in shown).split()
+        assert words == dataset.caption(index).split()
+        starts = [i for i, (piece, _) in enumerate(shown) if piece.startswith("▁")]
+        for start, end in zip(starts, [*starts[1:], len(shown)], strict=True):
+            assert len({hides for _, hides in shown[start:end]}) == 1
+    assert np.array_equal(begins_word(tokenizer), [tokenizer.piece(i)[0] == "▁" for i in range(len(tokenizer))])
