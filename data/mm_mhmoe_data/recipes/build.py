@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import as_completed
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,10 @@ def run_plan(
     with BuildState(out, identity) as state:
         todo = [job for job in plan.jobs if job.path not in state.finished]
         kept = len(plan.jobs) - len(todo)
-        with Bar(len(plan.jobs), progress, unit="shards", done=kept) as advance:
-            for shard in _make_all(todo, out, min(count, len(todo))):
+        bar = Bar(len(plan.jobs), progress, unit="shards", done=kept)
+        # closed, so that an interruption within the loop ends the workers too
+        with bar as advance, closing(_make_all(todo, out, min(count, len(todo)))) as made:
+            for shard in made:
                 state.add(shard)
                 advance(1, shard.samples)
         order = [job.path for job in plan.jobs]
@@ -56,7 +59,7 @@ def run_plan(
     return manifest
 
 
-def _make_all(jobs: Sequence[ShardJob], out: Path, workers: int) -> Iterator[Finished]:
+def _make_all(jobs: Sequence[ShardJob], out: Path, workers: int) -> Generator[Finished]:
     """Finished shards, in the order in which they are finished."""
     if workers <= 1:
         yield from (make_shard(job, out) for job in jobs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -52,8 +52,8 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def map_in_order(function: Callable[[Item], Result], items: Sequence[Item], workers: int | None) -> Iterator[Result]:
-    """`map` in worker processes; in this one if there is only one."""
+def map_in_order(function: Callable[[Item], Result], items: Sequence[Item], workers: int | None) -> Generator[Result]:
+    """`map` in worker processes; in this one if there is only one. Close it, and the workers end."""
     count = min(worker_count(workers), max(len(items), 1))
     if count == 1:
         yield from map(function, items)

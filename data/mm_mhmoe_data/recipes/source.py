@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -99,13 +100,14 @@ def render_candidates(
     """Every caption with its picture, in the order of `captions` whatever the number of workers."""
     render = partial(_render, source.png, image_size, quality)
     candidates = []
-    for path, made in zip(captions, map_in_order(render, list(captions), workers), strict=True):
-        advance(1)
-        if isinstance(made, str):
-            dropped[made] += 1
-            continue
-        facts, caption = captions[path]
-        candidates.append(Candidate(path=path, metadata=facts, caption=caption, picture=made[0], print=made[1]))
+    with closing(map_in_order(render, list(captions), workers)) as pictures:
+        for path, made in zip(captions, pictures, strict=True):
+            advance(1)
+            if isinstance(made, str):
+                dropped[made] += 1
+                continue
+            facts, caption = captions[path]
+            candidates.append(Candidate(path=path, metadata=facts, caption=caption, picture=made[0], print=made[1]))
     return candidates
 
 

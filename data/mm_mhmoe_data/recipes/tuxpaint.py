@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -95,8 +96,9 @@ def _look(
 ) -> tuple[list[Stamp], list[Fingerprint]]:
     """The stamps whose picture can be decoded, with its fingerprint."""
     usable, prints = list[Stamp](), list[Fingerprint]()
-    with Bar(len(stamps), progress, unit="pictures looked at") as advance:
-        for stamp, made in zip(stamps, map_in_order(partial(_fingerprint, folder), stamps, workers), strict=True):
+    bar = Bar(len(stamps), progress, unit="pictures looked at")
+    with bar as advance, closing(map_in_order(partial(_fingerprint, folder), stamps, workers)) as prints_made:
+        for stamp, made in zip(stamps, prints_made, strict=True):
             advance(1)
             if isinstance(made, str):
                 dropped.append(Dropped(reason=made, what=stamp.picture))

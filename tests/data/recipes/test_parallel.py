@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
+from contextlib import closing
+from multiprocessing import active_children
 
 import pytest
 from mm_mhmoe_data.recipes.parallel import map_in_order, worker_count, worker_pool
@@ -18,6 +21,13 @@ def test_results_come_in_order(workers: int) -> None:
 def test_a_killed_worker_is_told_of() -> None:
     with pytest.raises(ValueError, match="A worker process was killed"), worker_pool(1) as pool:
         pool.submit(os._exit, 3).result()
+
+
+def test_an_error_where_results_are_used_ends_the_workers() -> None:
+    with pytest.raises(KeyboardInterrupt), closing(map_in_order(time.sleep, [0.01] * 2_000, 2)) as made:
+        next(made)
+        raise KeyboardInterrupt
+    assert active_children() == []
 
 
 def test_no_workers_are_refused() -> None:
