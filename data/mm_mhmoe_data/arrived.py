@@ -60,6 +60,10 @@ class Arrived:
     def sample(self, number: int) -> StreamedSample:
         return self._samples[number]
 
+    def has_several_captions(self, number: int) -> bool:
+        """A stream does not look beside its shards."""
+        return False
+
     def caption(self, number: int) -> str:
         return self._samples[number].caption
 

@@ -28,6 +28,8 @@ class DataConfig:
             or right; off, because captions say left and right.
         color_jitter: brightness, contrast and saturation change by up to this share (BEiT-3: .4); 0: not at all.
         interpolation: of resizing.
+        captions: lines: every line of a text is a caption, and one is drawn; whole: the text is one; auto: lines where
+            dataset_type.txt beside the splits says retrieval (CLIP_benchmark, data build coco and flickr30k).
         whole_word: hides all pieces of a word or none, in the text and pair streams.
         bucket_texts: deals the texts of a step out by length where run.accumulate or several processes make several
             batches of it, so that less is padded (text stream).
@@ -50,6 +52,7 @@ class DataConfig:
     flip: Flip = "off"
     color_jitter: float = 0.0
     interpolation: Interpolation = "bilinear"
+    captions: Literal["auto", "lines", "whole"] = "auto"
     whole_word: bool = False
     bucket_texts: bool = False
     mode: Literal["indexed", "stream"] = "indexed"

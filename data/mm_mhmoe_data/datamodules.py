@@ -163,8 +163,7 @@ class PretrainDataModule(StepDataModule):
             "pairs": (pair_image_mask, pair_text_mask),
         }
         self.parts = (tokenizer, vision, text)
-        self.whole_word = data.whole_word
-        self.bucket_texts = data.bucket_texts
+        self.data = data
         self.accumulate = accumulate
         self.val_dataset = ShardDataset(val_shards) if val_shards is not None else None
         opened, train = Streams(str(shards), data), train_transform(vision.image_size, min_scale, data)
@@ -194,7 +193,14 @@ class PretrainDataModule(StepDataModule):
         image_ratio, text_ratio = self.ratios[name]
         pictures = Pictures(dataset, transform, grid=vision.grid, stream=name, seed=seed, mask_ratio=image_ratio)
         captions = Captions(
-            dataset, tokenizer, text, stream=name, seed=seed, mask_ratio=text_ratio, whole_word=self.whole_word
+            dataset,
+            tokenizer,
+            text,
+            stream=name,
+            seed=seed,
+            mask_ratio=text_ratio,
+            whole_word=self.data.whole_word,
+            captions=self.data.captions,
         )
         return Stream(
             dataset,
@@ -208,7 +214,7 @@ class PretrainDataModule(StepDataModule):
             name: self.steps(order, self.sizes[name]) for name, order in self.orders.items()
         }
         self.picks |= {name: partial(_take, arrived, self.sizes[name]) for name, arrived in self.arrived.items()}
-        if self.bucket_texts and "texts" in self.picks:
+        if self.data.bucket_texts and "texts" in self.picks:
             rank, world = self.place()
             together = StepOrder(self.orders["texts"], self.sizes["texts"] * world)
             texts = self.streams["texts"].dataset
@@ -260,7 +266,7 @@ class RetrievalDataModule(StepDataModule):
         self.dataset, self.order = Streams(str(shards), data).open("pairs", seed=seed)
         transform = train_transform(vision.image_size, min_scale, data)
         pictures = Pictures(self.dataset, transform, grid=vision.grid, stream="retrieval", seed=seed)
-        captions = Captions(self.dataset, tokenizer, text, stream="retrieval", seed=seed)
+        captions = Captions(self.dataset, tokenizer, text, stream="retrieval", seed=seed, captions=data.captions)
         self.stream = Stream(self.dataset, pictures, captions, self.quarantine)
         self.batch_size = batch_size
 

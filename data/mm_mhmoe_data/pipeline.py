@@ -14,6 +14,7 @@ from mm_mhmoe_data.pictures import decode_picture
 from mm_mhmoe_data.shards import Shard, expand_shards
 from mm_mhmoe_data.shards.index import IMAGE, IMAGE_EXTENSIONS, TEXT
 from mm_mhmoe_data.shards.indexed import IndexedShards, SampleError
+from mm_mhmoe_data.shards.places import join, parent, read_small
 
 Parts = Literal["pairs", "images", "texts"]
 
@@ -51,6 +52,7 @@ class ShardDataset:
                 f"none of the {self.left_out} samples in {', '.join(map(str, found[:3]))}"
                 f"{' ...' if len(found) > 3 else ''} has {wanted}; look at them with `mm-mhmoe data stats`"
             )
+        self._several: dict[str, bool] = {}
         self._decoded: dict[tuple[int, int | None], Tensor] = {}
 
     def __len__(self) -> int:
@@ -78,6 +80,13 @@ class ShardDataset:
     def text_bytes(self) -> Sequence[int]:
         """The length of every text in bytes, looked up when asked for."""
         return _TextBytes(self._shards)
+
+    def has_several_captions(self, index: int) -> bool:
+        """Whether the lines of the text are captions of their own: CLIP_benchmark's retrieval sets say so."""
+        root = parent(parent(self._shards.shard_of(index).location))
+        if root not in self._several:
+            self._several[root] = (read_small(join(root, "dataset_type.txt")) or b"").strip() == b"retrieval"
+        return self._several[root]
 
     def caption(self, index: int) -> str:
         content = self._read(index, "txt", MAX_CAPTION_BYTES)

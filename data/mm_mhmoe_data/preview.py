@@ -13,8 +13,9 @@ from torch import Tensor
 
 from .masked_view import MaskOptions, Word, masked_patches, masked_words
 from .pictures import decode_picture
-from .shards import Sample, iter_samples
-from .stats import IMAGE_EXTENSIONS
+from .shards import Sample, Shard
+from .shards.index import IMAGE, IMAGE_EXTENSIONS
+from .shards.indexed import IndexedShards
 from .transforms import EvalTransform
 
 _SIDE = 148
@@ -26,7 +27,7 @@ _BOX, _BOX_INK = "#cdd2d9", "#6b727c"
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def contact_sheet(paths: Sequence[Path], out_png: Path, masks: MaskOptions, n: int = 24, seed: int = 0) -> int:
+def contact_sheet(shards: Sequence[Shard], out_png: Path, masks: MaskOptions, n: int = 24, seed: int = 0) -> int:
     """Draw `n` samples chosen by `seed` to `out_png`; returns how many were drawn.
 
     Each has its picture, the square that an encoder takes with hidden patches gray, and the caption with hidden pieces
@@ -38,9 +39,9 @@ def contact_sheet(paths: Sequence[Path], out_png: Path, masks: MaskOptions, n: i
         raise ValueError(f"n={n} must be at least 1.")
     if masks.grid > _SIDE:
         raise ValueError(f"grid={masks.grid} has patches too small to draw; at most {_SIDE} fit on the sheet.")
-    chosen = _choose(paths, n, seed)
+    chosen = _choose(shards, n, seed)
     if not chosen:
-        raise ValueError(f"shards={[str(path) for path in paths]} hold no pictures. Check them with `data stats`.")
+        raise ValueError(f"shards={[str(shard) for shard in shards]} hold no pictures. Check them with `data stats`.")
     across = 2 if masks.image else 1
     width = across * (_SIDE + _EDGE_GAP) + _EDGE_GAP
     lines = _TEXT_LINES[across]
@@ -71,22 +72,17 @@ def contact_sheet(paths: Sequence[Path], out_png: Path, masks: MaskOptions, n: i
     return len(chosen)
 
 
-def _choose(paths: Sequence[Path], n: int, seed: int) -> list[Sample]:
-    """Reservoir sampling: every sample equally likely, without holding all of them in memory."""
-    rng = random.Random(seed)
-    chosen: list[Sample] = []
-    seen = 0
-    for path in paths:
-        for sample in iter_samples(Path(path)):
-            if not any(name in sample.parts for name in IMAGE_EXTENSIONS):
-                continue
-            seen += 1
-            if len(chosen) < n:
-                chosen.append(sample)
-            elif (place := rng.randrange(seen)) < n:
-                chosen[place] = sample
-    rng.shuffle(chosen)
-    return chosen
+def _choose(shards: Sequence[Shard], n: int, seed: int) -> list[Sample]:
+    """Samples with a picture, each as likely as any other."""
+    samples = IndexedShards(shards, IMAGE)
+    numbers = random.Random(seed).sample(range(len(samples)), min(n, len(samples)))
+    return [
+        Sample(
+            key=samples.key(i),
+            parts={name: samples.read(i, *place) for name, place in samples.members(i).items()},
+        )
+        for i in numbers
+    ]
 
 
 def _views(sample: Sample, masks: MaskOptions) -> list[Image.Image]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ from mm_mhmoe_data.tokenizer import MASK, Tokenizer
 from mm_mhmoe_data.transforms import EvalTransform, TrainTransform
 
 Picks = Sequence[Pick]
+
+CaptionLines = Literal["auto", "lines", "whole"]
 
 _T = TypeVar("_T")
 
@@ -95,6 +97,8 @@ class Captions:
     Args:
         whole_word: hide all pieces of a word or none. A word begins at a piece with SentencePiece's mark of a space, so
             leave it off for languages without spaces.
+        captions: whether the lines of a text are captions of which one is drawn: lines; whole; or auto, where the data
+            set says so.
     """
 
     def __init__(
@@ -107,7 +111,9 @@ class Captions:
         seed: int,
         mask_ratio: float = 0.0,
         whole_word: bool = False,
+        captions: CaptionLines = "auto",
     ) -> None:
+        self.captions = captions
         self.dataset = dataset
         self.tokenizer = tokenizer
         self.text = text
@@ -117,9 +123,19 @@ class Captions:
         self.begins_V = begins_word(tokenizer) if whole_word else None
 
     def __call__(self, pick: Pick) -> Words:
-        caption = self.dataset.caption(pick.sample)
+        caption = self._caption(pick)
         ids = self.tokenizer.encode(caption, self.text.max_length)
         return Words(caption, ids, self._mask(ids, pick) if self.mask_ratio else None)
+
+    def _caption(self, pick: Pick) -> str:
+        text = self.dataset.caption(pick.sample)
+        lines = [line.strip() for line in text.split("\n") if line.strip()]
+        if len(lines) < 2 or self.captions == "whole":
+            return text
+        if self.captions == "auto" and not self.dataset.has_several_captions(pick.sample):
+            return text
+        rng = sample_rng(self.seed, pick.epoch, self.dataset.keys[pick.sample], f"{self.stream}/line")
+        return lines[int(rng.integers(len(lines)))]
 
     def _mask(self, ids: Sequence[int], pick: Pick) -> Tensor:
         rng = sample_rng(self.seed, pick.epoch, self.dataset.keys[pick.sample], f"{self.stream}/text")

@@ -159,7 +159,7 @@ def write_evaluation(evaluation: Evaluation, directory: str | Path, *, log_sampl
 
 def _retrieval(
     model: Any,
-    paths: dict[str, Path],
+    paths: Mapping[str, str | Path],
     tokenizer: Any,
     batch_size: int,
     limit: int | None,
@@ -212,7 +212,7 @@ def _retrieval(
 
 def _vqa(
     model: Any,
-    paths: dict[str, Path],
+    paths: Mapping[str, str | Path],
     tokenizer: Any,
     batch_size: int,
     limit: int | None,
@@ -289,12 +289,12 @@ def _scoring(model: Any) -> Iterator[None]:
             model.train()
 
 
-def _paths(task: Task, data_dir: str | Path | None, data: Mapping[str, str | Path]) -> dict[str, Path]:
+def _paths(task: Task, data_dir: str | Path | None, data: Mapping[str, str | Path]) -> dict[str, str | Path]:
     unknown = sorted(set(data) - set(task.data))
     if unknown:
         raise ValueError(f"data: {', '.join(unknown)} is not used by task {task.name}; it takes {', '.join(task.data)}")
     root = Path(str(resources.files("mm_mhmoe_data"))) / "demo" if data_dir is None else Path(data_dir)
-    paths = {name: Path(data[name]) if name in data else root / path for name, path in task.data.items()}
+    paths: dict[str, str | Path] = {name: data.get(name, root / path) for name, path in task.data.items()}
     if "test_questions" in data:  # the task's own training questions say nothing about other test questions
         paths = {name: path for name, path in paths.items() if not name.startswith("train_") or name in data}
     if "test" in data and task.kind == "vqa" and not {"test_questions", "test_annotations"} <= set(data):
@@ -302,9 +302,11 @@ def _paths(task: Task, data_dir: str | Path | None, data: Mapping[str, str | Pat
     return paths
 
 
-def _checksums(paths: Mapping[str, Path]) -> dict[str, str]:
-    sums = {}
+def _checksums(paths: Mapping[str, str | Path]) -> dict[str, str]:
+    sums: dict[str, str] = {}
     for name, path in sorted(paths.items()):
-        for file in [shard.local() for shard in expand_shards(str(path))] if name == "test" else [path]:
-            sums[f"{name}/{file.name}"] = sha256_file(file)
+        if name == "test":
+            sums |= {f"{name}/{shard.name}": shard.use(sha256_file) for shard in expand_shards(str(path))}
+        else:
+            sums[f"{name}/{Path(path).name}"] = sha256_file(Path(path))
     return sums

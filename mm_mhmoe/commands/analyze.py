@@ -49,7 +49,7 @@ def analyze(
     Args:
         model: local-dir:PATH, a plain path, or hf-hub:OWNER/NAME; a pretrain, retrieval or vqa model.
         out: directory for analysis.json and the figures; files of an earlier call are replaced.
-        shards: pairs to run the encoder on: a directory, glob or brace range of .tar files, or demo:test. A vqa model
+        shards: pairs to run the encoder on: a folder, glob, list or address of .tar files, or demo:test. A vqa model
             gets captions in place of questions.
         compare: models to set beside it, separated by commas.
         samples: pairs to run on; a seeded draw where the shards hold more.

@@ -74,7 +74,7 @@ def data(
     run. MB: of all processes, early and at the end of a run.
 
     Args:
-        shards: pairs to load: a directory, glob or brace range of .tar files, or demo:train.
+        shards: pairs to load: a folder, glob, list or address of .tar files, or demo:train.
         pictures: instead of shards: a folder of pictures, of which up to 4,000 JPEGs of 256 pixels are made once.
         cache: folder for what is made of pictures.
         tokenizer: directory of a text tokenizer; without it, one is trained on the captions.

@@ -15,7 +15,7 @@ def index(shards: str, index_dir: Path | None = None, workers: int = 0) -> None:
     make missing indexes by themselves, in a folder of the user's (MM_MHMOE_CACHE, else ~/.cache/mm_mhmoe).
 
     Args:
-        shards: a directory, glob or brace range of .tar files, or demo:train.
+        shards: a folder, glob, list or address of .tar files, or demo:train.
         index_dir: a folder for the indexes; default: beside the shards, as NNNNN.tar.index; those of remote
             shards in the user's folder.
         workers: shards that are read at the same time; 0: one for each processor.
@@ -46,7 +46,7 @@ def stats(shards: str) -> None:
     """Counts what shards hold and prints a table. What is wrong with them is found by `data validate`.
 
     Args:
-        shards: a directory, glob or brace range of .tar files, or demo:train.
+        shards: a folder, glob, list or address of .tar files, or demo:train.
     """
     from mm_mhmoe_data.shards import expand_shards
     from mm_mhmoe_data.stats import shard_stats
@@ -68,7 +68,7 @@ def preview(
     """Draws a contact sheet (PNG) of pictures and captions, with the patches and words that masks hide.
 
     Args:
-        shards: a directory, glob or brace range of .tar files, or demo:train.
+        shards: a folder, glob, list or address of .tar files, or demo:train.
         out: the PNG to write.
         count: pictures on the sheet.
         seed: of the choice and of the masks.
@@ -91,5 +91,5 @@ def preview(
         tokenizer=Tokenizer.load(tokenizer) if tokenizer is not None else None,
         whole_word=whole_word,
     )
-    contact_sheet([shard.local() for shard in expand_shards(data_path(shards))], out, masks, n=count, seed=seed)
+    contact_sheet(expand_shards(data_path(shards)), out, masks, n=count, seed=seed)
     Console().print(f"data preview: {out}", highlight=False)

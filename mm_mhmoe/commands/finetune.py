@@ -7,6 +7,7 @@ import torch
 from mm_mhmoe_data.config import DataConfig
 from mm_mhmoe_data.datamodules import RetrievalDataModule, VQADataModule
 from mm_mhmoe_data.quarantine import QUARANTINE_FILE
+from mm_mhmoe_data.recipes.answers import read_answers_file
 from mm_mhmoe_data.tokenizer import TOKENIZER_FILE, Tokenizer
 from mm_mhmoe_data.vqa_data import answer_vocabulary, read_vqa
 
@@ -43,7 +44,7 @@ def retrieval(
         steps: training steps.
         init: model directory to take the encoder's weights from; without it the encoder starts from random weights.
         encoder: the encoder; without it, that of init.
-        shards: pairs to learn from: a directory, glob or brace range of .tar files, or demo:train.
+        shards: pairs to learn from: a folder, glob, list or address of .tar files, or demo:train.
         batch_size: pairs a step and process; the negatives come from them.
         embed_dim: width of the embeddings.
         min_scale: smallest part of a picture's area that a random crop keeps.
@@ -94,6 +95,7 @@ def vqa(
     shards: str = "demo:train",
     questions: str = "demo:vqa/train_questions.json",
     annotations: str = "demo:vqa/train_annotations.json",
+    answers: str | None = None,
     min_answer_count: int = 9,
     batch_size: int = 128,
     min_scale: float = 0.8,
@@ -112,6 +114,8 @@ def vqa(
         shards: the pictures of the questions, or demo:train.
         questions: VQAv2 questions file.
         annotations: VQAv2 annotations file.
+        answers: file of the answers to choose from (answer2label.txt, as data build vqav2 writes it); none: they are
+            counted in the annotations.
         min_answer_count: an answer is in the vocabulary if it is the answer of at least so many questions (BEiT-3: 9).
         batch_size: questions a step and process.
         min_scale: smallest part of a picture's area that a random crop keeps.
@@ -126,15 +130,18 @@ def vqa(
     words = Tokenizer.load(tokenizer)
     words.check(encoder.text)
     examples = read_vqa(data_path(questions), data_path(annotations))
-    answers = answer_vocabulary(examples, min_count=min_answer_count)
+    if answers is None:
+        vocabulary = answer_vocabulary(examples, min_count=min_answer_count)
+    else:
+        vocabulary = read_answers_file(Path(data_path(answers)))
     torch.manual_seed(run.seed)
-    model = VQAModel(encoder, answers)
+    model = VQAModel(encoder, vocabulary)
     if init is not None:
         load_encoder(init, model)
     loader = VQADataModule(
         data_path(shards),
         examples,
-        answers,
+        vocabulary,
         words,
         encoder.vision,
         encoder.text,

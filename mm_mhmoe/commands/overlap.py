@@ -29,7 +29,7 @@ def overlap(
     one that differs in a detail. Crops, rotations and mirror images are not found.
 
     Args:
-        shards: the set that is searched, of any size: a directory, glob or brace range of .tar files, or demo:train.
+        shards: the set that is searched, of any size: a folder, glob, list or address of .tar files, or demo:train.
         against: the set whose pictures are looked for; it is held in memory, about 850 bytes a picture.
         distance: bits of 64 in which the perceptual hashes of near-duplicates may differ; 0 to 31.
         ids: fields of the .json whose equal values count as well, such as '[coco_id,url]'.

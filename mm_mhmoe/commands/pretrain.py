@@ -54,7 +54,7 @@ def pretrain(
         init: model directory to start from: its encoder, and if it is a pretraining model of as many visual codes its
             heads (their codes mean the same only under the same visual_tokenizer); without it, random weights.
         encoder: the encoder; without it, that of init.
-        shards: pairs to learn from: a directory, glob or brace range of .tar files, or demo:train.
+        shards: pairs to learn from: a folder, glob, list or address of .tar files, or demo:train.
         val_shards: held-out pairs for the masked losses at the end, under fixed masks.
         batch_images: pictures of a step and process, in the picture stream; 0: no such stream.
         batch_texts: texts of a step, in the text stream; 0: no such stream.

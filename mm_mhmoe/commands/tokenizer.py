@@ -14,7 +14,7 @@ def train(out: Path, shards: str = "demo:train", vocab_size: int = 2048, questio
 
     Args:
         out: directory to write tokenizer.model into.
-        shards: captions to learn from: a directory, glob or brace range of .tar files, or demo:train.
+        shards: captions to learn from: a folder, glob, list or address of .tar files, or demo:train.
         vocab_size: pieces at most; small texts give fewer.
         questions: a VQAv2 questions file, or demo:..., whose questions are learnt from as well.
     """

@@ -30,7 +30,7 @@ def validate(
     end in 0.
 
     Args:
-        shards: a directory, glob or brace range of .tar files, or demo:train.
+        shards: a folder, glob, list or address of .tar files, or demo:train.
         parts: what every sample should have.
         decode: decodes all pictures; false: only looks at their headers, which is several times as fast.
         min_side: warns of pictures with a smaller side, in pixels.

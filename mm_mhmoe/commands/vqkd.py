@@ -35,7 +35,7 @@ def vqkd(
         visual_tokenizer: the model.
         optim: the optimiser.
         steps: training steps.
-        shards: pictures to learn from: a directory, glob or brace range of .tar files, or demo:train.
+        shards: pictures to learn from: a folder, glob, list or address of .tar files, or demo:train.
         batch_size: pictures a step and process.
         min_scale: smallest part of a picture's area that a random crop keeps.
         codebook_start: step at which k-means starts the codebook; until then nothing is quantised, so that the vectors

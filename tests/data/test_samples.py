@@ -11,6 +11,7 @@ from mm_mhmoe_data.masking import block_mask, sample_rng
 from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_data.samples import Captions, Pictures, Stream, begins_word
 from mm_mhmoe_data.sampling import Pick
+from mm_mhmoe_data.shards import Sample, write_shards
 from mm_mhmoe_data.tokenizer import Tokenizer
 from mm_mhmoe_data.transforms import TrainTransform
 
@@ -96,3 +97,20 @@ def test_whole_words_by_the_tokenizers_own_pieces(dataset: ShardDataset, tokeniz
         for start, end in zip(starts, [*starts[1:], len(shown)], strict=True):
             assert len({hides for _, hides in shown[start:end]}) == 1
     assert np.array_equal(begins_word(tokenizer), [tokenizer.piece(i)[0] == "▁" for i in range(len(tokenizer))])
+
+
+def test_one_of_several_captions_is_drawn_where_the_data_set_says_so(
+    tmp_path: Path, tokenizer: Tokenizer, text: TextConfig
+) -> None:
+    write_shards([Sample(key="a", parts={"txt": b"red star\nsmall bird\n"})], tmp_path / "root" / "train", 0, 1)
+
+    def said(**options: str) -> set[str]:
+        captions = Captions(
+            ShardDataset(tmp_path / "root" / "train", "texts"), tokenizer, text, stream="s", seed=0, **options
+        )  # type: ignore[arg-type]
+        return {captions(Pick(epoch, 0)).text for epoch in range(20)}
+
+    whole, lines = {"red star\nsmall bird"}, {"red star", "small bird"}
+    assert said() == whole and said(captions="lines") == lines
+    (tmp_path / "root" / "dataset_type.txt").write_text("retrieval")
+    assert said() == lines and said(captions="whole") == whole
