@@ -2,8 +2,8 @@
 
 Two things are outside token_flops and are added here: the patch embedding, and nothing for look-ups, norms and
 activations, which the counter does not count either. Experts have no biases here: they are added inside a product,
-where the counter would see them. Attention goes through torch's reference formula, because the counter does not know the CPU's
-fused kernel in every version.
+where the counter would see them. Attention goes through torch's reference formula, because the counter does not know
+the CPU's fused kernel in every version.
 """
 
 from unittest import mock
