@@ -12,7 +12,7 @@ from mm_mhmoe_data.tokenizer import TOKENIZER_FILE, Tokenizer
 from mm_mhmoe_data.vqa_data import answer_vocabulary, read_vqa
 
 from mm_mhmoe.commands.run_dir import finish_run, open_run, provenance
-from mm_mhmoe.commands.sources import data_path, encoder_of
+from mm_mhmoe.commands.sources import data_path, encoder_of, own_shards
 from mm_mhmoe.config import EncoderConfig
 from mm_mhmoe.models.checkpoints import load_encoder
 from mm_mhmoe.models.tasks import RetrievalModel, VQAModel
@@ -72,7 +72,7 @@ def retrieval(
         seed=run.seed,
         workers=run.workers,
         min_scale=min_scale,
-        data=data,
+        data=own_shards(data),
         quarantine=out / QUARANTINE_FILE,
     )
     module = RetrievalModule(model, optim, steps=steps)
@@ -150,7 +150,7 @@ def vqa(
         seed=run.seed,
         workers=run.workers,
         min_scale=min_scale,
-        data=data,
+        data=own_shards(data),
         quarantine=out / QUARANTINE_FILE,
     )
     module = VQAModule(model, optim, steps=steps)

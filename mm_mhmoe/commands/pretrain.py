@@ -10,7 +10,7 @@ from mm_mhmoe_data.quarantine import QUARANTINE_FILE
 from mm_mhmoe_data.tokenizer import TOKENIZER_FILE, Tokenizer
 
 from mm_mhmoe.commands.run_dir import finish_run, open_run, provenance
-from mm_mhmoe.commands.sources import data_path, encoder_of
+from mm_mhmoe.commands.sources import data_path, encoder_of, own_shards
 from mm_mhmoe.config import EncoderConfig
 from mm_mhmoe.models.checkpoints import load, load_pretrained
 from mm_mhmoe.models.tasks import PretrainModel
@@ -105,7 +105,7 @@ def pretrain(
         pair_image_mask=pair_image_mask,
         pair_text_mask=pair_text_mask,
         min_scale=min_scale,
-        data=data,
+        data=own_shards(data),
         quarantine=out / QUARANTINE_FILE,
         val_shards=data_path(val_shards) if val_shards else None,
     )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+
+from mm_mhmoe_data.config import DataConfig
 
 import mm_mhmoe
 from mm_mhmoe.config import EncoderConfig
@@ -11,7 +14,20 @@ from mm_mhmoe.models.checkpoints import read_encoder_config
 
 
 def data_path(source: str) -> str:
-    """`demo:PART` as the path of the shipped data; anything else as it is."""
+    """`demo:PART` as the path of the shipped data, also among others joined by ::; anything else as it is."""
+    return "::".join(map(_demo_path, source.split("::")))
+
+
+def own_shards(data: DataConfig) -> DataConfig:
+    """The same, with `demo:PART` as paths."""
+    return replace(
+        data,
+        image_shards=data_path(data.image_shards) if data.image_shards else None,
+        text_shards=data_path(data.text_shards) if data.text_shards else None,
+    )
+
+
+def _demo_path(source: str) -> str:
     if not source.startswith("demo:"):
         return source
     root = Path(str(files("mm_mhmoe_data"))) / "demo"

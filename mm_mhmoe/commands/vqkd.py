@@ -9,7 +9,7 @@ from mm_mhmoe_data.datamodules import PictureDataModule
 from mm_mhmoe_data.quarantine import QUARANTINE_FILE
 
 from mm_mhmoe.commands.run_dir import finish_run, open_run, provenance
-from mm_mhmoe.commands.sources import data_path
+from mm_mhmoe.commands.sources import data_path, own_shards
 from mm_mhmoe.models.visual_tokenizer import VisualTokenizer, VisualTokenizerConfig
 from mm_mhmoe.training.modules import VisualTokenizerModule
 from mm_mhmoe.training.optim import OptimConfig
@@ -61,7 +61,7 @@ def vqkd(
         seed=run.seed,
         workers=run.workers,
         min_scale=min_scale,
-        data=data,
+        data=own_shards(data),
         quarantine=out / QUARANTINE_FILE,
     )
     module = VisualTokenizerModule(model, optim, steps=steps, codebook_start=codebook_start * run.accumulate)
