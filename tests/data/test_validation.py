@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
 import pickle
 import tarfile
@@ -15,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mm_mhmoe_data.parallel import parallel
 from mm_mhmoe_data.shards import Sample, Shard, ShardError, check_shard, write_shards
 from mm_mhmoe_data.shards.index_store import index_path, index_shards
 from mm_mhmoe_data.validation import KINDS, Checks, Report, validate_shards
@@ -288,7 +286,6 @@ def test_findings_cross_processes(folder: Path) -> None:
     os.truncate(folder / "00000.tar", 3000)
     report = validate_shards(sorted(folder.glob("*.tar")))
     assert as_json(pickle.loads(pickle.dumps(report))) == as_json(report)
-    assert list(parallel(math.factorial, [3, 4, 5], workers=2)) == [6, 24, 120]
 
 
 def test_no_kind_is_untested(whole: bytes) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mm_mhmoe_data.overlap.bands import BandIndex, differing_bits
 from mm_mhmoe_data.overlap.prints import Prints, joined, load, save, shard_prints
-from mm_mhmoe_data.parallel import parallel
+from mm_mhmoe_data.parallel import map_files
 from mm_mhmoe_data.recipes.fingerprints import TWIN, changed_share
 
 # Wider than TWIN, whose pictures were all drawn by one program: of clip-art drawn anew at another size it finds 93%
@@ -88,7 +88,7 @@ def find_overlap(
     """
     parts = []
     read = partial(shard_prints, id_fields=id_fields)
-    for part in parallel(read, list(others), workers=workers, few_bytes=_FEW_BYTES):
+    for part in map_files(read, list(others), workers, few_bytes=_FEW_BYTES):
         parts.append(part)
         done()
     other = joined(parts)
@@ -98,7 +98,7 @@ def find_overlap(
     with tempfile.TemporaryDirectory() as folder:
         save(other, Path(folder))
         task = partial(_match_shard, folder=Path(folder), distance=distance, id_fields=tuple(id_fields))
-        for found in parallel(task, list(shards), workers=workers, few_bytes=_FEW_BYTES):
+        for found in map_files(task, list(shards), workers, few_bytes=_FEW_BYTES):
             matches += found.matches
             hit[found.others_hit] = True
             pictures, unreadable = pictures + found.pictures, unreadable + found.unreadable

@@ -8,9 +8,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from ..parallel import worker_count, worker_pool
 from .bar import Bar
 from .finish import write_rest
-from .parallel import worker_count, worker_pool
 from .plan import Dropped, Plan, ShardJob, sample_key, shard_jobs
 from .shard_work import make_shard
 from .state import BuildState, Finished

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ..parallel import Stopped, raise_if_stopped
 from ..shards import Sample, split_name, write_shard
 from .files import edges, sha256
-from .parallel import Stopped, raise_if_stopped
 from .plan import Dropped, ShardJob
 from .state import Finished
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from ..parallel import map_in_order
 from .captions import Caption, CaptionRejected, count_keywords, make_caption
 from .fingerprints import Fingerprint, fingerprint
 from .packages import package_version
-from .parallel import map_in_order
 from .pictures import Picture, PictureRejected, render_picture
 from .svg_metadata import MetadataRejected, SvgMetadata, read_svg_metadata
 from .vocabulary import Folders, Glossary
@@ -100,7 +100,7 @@ def render_candidates(
     """Every caption with its picture, in the order of `captions` whatever the number of workers."""
     render = partial(_render, source.png, image_size, quality)
     candidates = []
-    with closing(map_in_order(render, list(captions), workers)) as pictures:
+    with closing(map_in_order(render, list(captions), workers, chunk=32)) as pictures:
         for path, made in zip(captions, pictures, strict=True):
             advance(1)
             if isinstance(made, str):

@@ -9,6 +9,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+from ..parallel import map_in_order
 from ..shards import Sample
 from .bar import Bar
 from .clusters import Item, cluster_items
@@ -17,7 +18,6 @@ from .fingerprints import Fingerprint, fingerprint, stack
 from .hashed_split import SPLITS, Splitting, in_hashed_order
 from .images import ShardImage, check_image_options, shard_image
 from .packages import package_version
-from .parallel import map_in_order
 from .pictures import PictureRejected
 from .plan import Dropped, Plan, check_limit, sample_key, shard_jobs
 from .svg import check_resvg, draw_svg
@@ -97,7 +97,7 @@ def _look(
     """The stamps whose picture can be decoded, with its fingerprint."""
     usable, prints = list[Stamp](), list[Fingerprint]()
     bar = Bar(len(stamps), progress, unit="pictures looked at")
-    with bar as advance, closing(map_in_order(partial(_fingerprint, folder), stamps, workers)) as prints_made:
+    with bar as advance, closing(map_in_order(partial(_fingerprint, folder), stamps, workers, chunk=32)) as prints_made:
         for stamp, made in zip(stamps, prints_made, strict=True):
             advance(1)
             if isinstance(made, str):

@@ -11,11 +11,12 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
+from mm_mhmoe_data.parallel import map_in_order
 from mm_mhmoe_data.shards.cache import cache_root, remote_key
 from mm_mhmoe_data.shards.index import build_index
 from mm_mhmoe_data.shards.index_file import IndexFileError, read_header, read_index, write_index
@@ -105,21 +106,18 @@ def index_shards(
     missing = [(shard, place) for shard, place, path in zip(shards, found, known, strict=True) if path is None]
     for _, path in missing:
         path.parent.mkdir(parents=True, exist_ok=True)
-    workers = min(workers or os.cpu_count() or 1, len(missing))
-    if workers < 2 or sum(_size(shard) for shard, _ in missing) < _FEW_BYTES:
-        for shard, path in missing:
-            _index_one(shard, path)
-            done(shard)
-        return found
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for shard, future in [(shard, pool.submit(_index_one, shard, path)) for shard, path in missing]:
-            future.result()
+    if sum(_size(shard) for shard, _ in missing) < _FEW_BYTES:
+        workers = 1
+    with closing(map_in_order(_index_one, missing, workers)) as indexed:
+        for shard in indexed:
             done(shard)
     return found
 
 
-def _index_one(shard: Shard, path: Path) -> None:
+def _index_one(which: tuple[Shard, Path]) -> Shard:
+    shard, path = which
     write_index(shard.use(build_index), path)
+    return shard
 
 
 def _size(shard: Shard) -> int:

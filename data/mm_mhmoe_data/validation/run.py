@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mm_mhmoe_data.parallel import parallel
+from mm_mhmoe_data.parallel import map_files
 from mm_mhmoe_data.validation.findings import Checks, Finding, Report, ShardReport
 from mm_mhmoe_data.validation.shard import keys_among, validate_shard
 from mm_mhmoe_data.validation.sidecars import sidecar_findings
@@ -45,7 +45,7 @@ def validate_shards(
         _check_folder(salvage_to, shards)
     reports = []
     task = partial(validate_shard, checks=checks or Checks(), salvage_to=salvage_to)
-    for report in parallel(task, shards, workers=workers, few_bytes=_FEW_BYTES):
+    for report in map_files(task, shards, workers, few_bytes=_FEW_BYTES):
         reports.append(report)
         done(report)
     beside = [*_keys_twice(reports, workers), *sidecar_findings(reports)]
@@ -68,7 +68,7 @@ def _keys_twice(reports: Sequence[ShardReport], workers: int | None) -> list[Fin
     concerned = [Path(report.shard) for report in reports if np.isin(report.key_hash_n, shared).any()]
     where = defaultdict(list)
     task = partial(keys_among, wanted=set(shared.tolist()))
-    for shard, keys in zip(concerned, parallel(task, concerned, workers=workers, few_bytes=_FEW_BYTES), strict=True):
+    for shard, keys in zip(concerned, map_files(task, concerned, workers, few_bytes=_FEW_BYTES), strict=True):
         for key in keys:
             where[key].append(shard)
     findings = []

@@ -8,7 +8,7 @@ from contextlib import closing
 from multiprocessing import active_children
 
 import pytest
-from mm_mhmoe_data.recipes.parallel import map_in_order, worker_count, worker_pool
+from mm_mhmoe_data.parallel import map_in_order, worker_count, worker_pool
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -24,7 +24,7 @@ def test_a_killed_worker_is_told_of() -> None:
 
 
 def test_an_error_where_results_are_used_ends_the_workers() -> None:
-    with pytest.raises(KeyboardInterrupt), closing(map_in_order(time.sleep, [0.01] * 2_000, 2)) as made:
+    with pytest.raises(KeyboardInterrupt), closing(map_in_order(time.sleep, [0.01] * 2_000, 2, chunk=32)) as made:
         next(made)
         raise KeyboardInterrupt
     assert active_children() == []
