@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mm_mhmoe.config import VisionConfig
 from mm_mhmoe.models.init import initialize
 from mm_mhmoe.models.teachers import PixelTeacher, check_teacher_name
-from mm_mhmoe.models.vector_quantizer import VectorQuantizer, unit
+from mm_mhmoe.models.vector_quantizer import REVIVE_BELOW, VectorQuantizer, unit
 from mm_mhmoe.models.visual_tokenizer_blocks import BEiT2Blocks, SubLNBlocks, initialize_as_beit2
 from mm_mhmoe.nn import PatchEmbedding, unpatchify
 
@@ -53,7 +53,7 @@ class VisualTokenizerConfig:
     code_dim: int = 32
     commitment_weight: float = 1.0
     ema_decay: float = 0.99
-    revive_below: float = 0.02
+    revive_below: float = REVIVE_BELOW
     vision: VisionConfig = field(default_factory=VisionConfig)
 
     def __post_init__(self) -> None:

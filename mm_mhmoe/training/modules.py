@@ -123,7 +123,7 @@ class VisualTokenizerModule(RunModule):
             "loss": loss.total,
             "distance": loss.distance,
             "commitment": loss.commitment,
-            "codes_used": (self.model.quantizer.share_K > self.model.quantizer.dead_share).float().mean(),
+            "codes_used": self.model.quantizer.used,
             "code_perplexity": perplexity(loss.codes_N),
             "codes_revived": float(revived),
         }

@@ -93,7 +93,8 @@ def _made(name: str, make: Callable[[], Any]) -> Any:
         try:
             return make()
         except (OSError, RuntimeError, ValueError) as error:
+            reason = str(error).rstrip(".")
             raise ValueError(
-                f"teacher={name} cannot be made: {error}. Check the name, and that its weights can be downloaded; "
-                "a name that ends in / asks for random weights"
+                f"teacher={name} cannot be made: {reason}. Check the name, and that its weights can be downloaded; a "
+                "name that ends in / asks for random weights"
             ) from error
