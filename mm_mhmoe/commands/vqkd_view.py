@@ -12,11 +12,12 @@ from mm_mhmoe_data.transforms import EvalTransform
 from rich.console import Console
 from torch import Tensor
 
-from mm_mhmoe.analysis.code_usage import CodeReport, CodeUsage
+from mm_mhmoe.analysis.code_usage import CodeUsage
 from mm_mhmoe.analysis.figures.style import render
 from mm_mhmoe.analysis.figures.visual_codes import CURVES, PictureCodes, visual_codes
 from mm_mhmoe.commands.run_logs import read_metrics
 from mm_mhmoe.commands.sources import data_path
+from mm_mhmoe.commands.vqkd import code_advice
 from mm_mhmoe.models.checkpoints import load, resolve
 from mm_mhmoe.models.teachers import build_teacher
 from mm_mhmoe.models.visual_tokenizer import VisualTokenizer
@@ -24,8 +25,8 @@ from mm_mhmoe.nn import patchify, unpatchify
 from mm_mhmoe.training.checkpoint_io import write_atomically
 
 FIGURE, NUMBERS = "codes.png", "codes.json"
-FEW = 0.5
-"""Part of the codes in use below which advice is given."""
+ENOUGH = 10
+"""Patches for each code from which on an unused one tells something."""
 
 
 def vqkd_view(
@@ -60,19 +61,9 @@ def vqkd_view(
     write_atomically(out / NUMBERS, f"{json.dumps(content)}\n".encode())
     console = Console()
     console.print(drawing.caption, highlight=False)
-    for sentence in advice(report):
-        console.print(sentence, highlight=False)
+    if report.patches >= ENOUGH * report.num_codes and (advice := code_advice(report.used / report.num_codes)):
+        console.print(advice, highlight=False)
     console.print(f"{out}: {FIGURE}, {NUMBERS}", highlight=False, style="dim")
-
-
-def advice(report: CodeReport) -> list[str]:
-    """What to try when few codes are used though there were patches enough."""
-    if report.used >= FEW * report.num_codes or report.patches < 10 * report.num_codes:
-        return []
-    return [
-        f"Fewer than {100 * FEW:.0f}% of the codes are in use. Try a later codebook_start, "
-        "visual_tokenizer.revive_below=0.02, larger batches, or fewer codes (docs/TOKENIZER.md)."
-    ]
 
 
 @torch.no_grad()
