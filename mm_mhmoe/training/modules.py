@@ -124,6 +124,7 @@ class VisualTokenizerModule(RunModule):
             "distance": loss.distance,
             "commitment": loss.commitment,
             "codes_used": self.model.quantizer.used,
+            "codes_in_batch": (loss.codes_N.bincount(minlength=self.model.config.num_codes) > 0).float().mean(),
             "code_perplexity": perplexity(loss.codes_N),
             "codes_revived": float(revived),
         }

@@ -46,11 +46,13 @@ def test_a_column_a_picture_and_a_row_for_each_view(decoded: bool) -> None:
 
 
 def test_use_is_sorted_and_curves_are_those_of_the_logs() -> None:
-    found = titled(drawing(decoded=False, courses={"train/codes_used": [(10, 0.2), (20, 0.9)], "train/distance": []}))
-    assert list(found) == ["patches of each code", "codes that are not dead"]
+    found = titled(
+        drawing(decoded=False, courses={"train/codes_in_batch": [(10, 0.2), (20, 0.9)], "train/distance": []})
+    )
+    assert list(found) == ["patches of each code", "part of the codes in a batch"]
     line, even = found["patches of each code"].lines
     assert line.get_ydata().tolist() == [12, 5, 1] and even.get_ydata()[0] == pytest.approx(18 / 5)
-    (course,) = found["codes that are not dead"].lines
+    (course,) = found["part of the codes in a batch"].lines
     assert list(course.get_xdata()) == [10, 20] and list(course.get_ydata()) == [0.2, 0.9]
 
 

@@ -22,7 +22,7 @@ Course = Sequence[tuple[int, float]]
 CURVES = {
     "train/distance": "1 - cosine to the teacher, a batch",
     "train/code_perplexity": "perplexity of a batch's codes",
-    "train/codes_used": "codes that are not dead",
+    "train/codes_in_batch": "part of the codes in a batch",
 }
 
 
@@ -74,7 +74,7 @@ def visual_codes(
         figure,
         f"{report.used:,} of {report.num_codes:,} codes ({share:.0f}%) occur in {report.patches:,} patches; perplexity "
         f"{report.perplexity:,.1f}. Mean cosine of decoded codes to the teacher: {report.cosine:.3f}; one direction "
-        f"for all patches would reach {report.one_code_cosine:.3f}. Equal colours in the row of codes are equal codes. "
+        f"for all patches would reach {report.one_code_cosine:.3f}. Equal codes have equal colours in the row of codes. "
         "Codes that are used evenly lie on the dotted line.",
     )
 
