@@ -74,8 +74,8 @@ def visual_codes(
         figure,
         f"{report.used:,} of {report.num_codes:,} codes ({share:.0f}%) occur in {report.patches:,} patches; perplexity "
         f"{report.perplexity:,.1f}. Mean cosine of decoded codes to the teacher: {report.cosine:.3f}; one direction "
-        f"for all patches would reach {report.one_code_cosine:.3f}. Equal codes have equal colours in the row of codes. "
-        "Codes that are used evenly lie on the dotted line.",
+        f"for all patches would reach {report.one_code_cosine:.3f}. Equal codes have equal colours in the row of "
+        "codes. Codes that are used evenly lie on the dotted line.",
     )
 
 
