@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,7 +11,9 @@ from mm_mhmoe_data.quarantine import QUARANTINE_FILE
 
 from mm_mhmoe.commands.run_dir import finish_run, open_run, provenance
 from mm_mhmoe.commands.sources import data_path, own_shards
+from mm_mhmoe.models.teachers import build_teacher
 from mm_mhmoe.models.visual_tokenizer import VisualTokenizer, VisualTokenizerConfig
+from mm_mhmoe.training.interrupted import is_first_process
 from mm_mhmoe.training.modules import VisualTokenizerModule
 from mm_mhmoe.training.optim import OptimConfig
 from mm_mhmoe.training.trainer import RunConfig, fit
@@ -32,7 +35,7 @@ def vqkd(
 
     Args:
         out: directory of the run; becomes the model directory.
-        visual_tokenizer: the model.
+        visual_tokenizer: the model, and the teacher whose features it learns to predict.
         optim: the optimiser.
         steps: training steps.
         shards: pictures to learn from: a folder, glob, list or address of .tar files, or demo:train.
@@ -52,7 +55,8 @@ def vqkd(
             f"codebook_start={codebook_start} leaves no step of steps={steps} to train the codebook; lower it"
         )
     torch.manual_seed(run.seed)
-    model = VisualTokenizer(visual_tokenizer)
+    teacher = build_teacher(visual_tokenizer.teacher, visual_tokenizer.vision)
+    model = VisualTokenizer(replace(visual_tokenizer, teacher_dim=teacher.dim))
     loader = PictureDataModule(
         data_path(shards),
         visual_tokenizer.vision,
@@ -64,6 +68,19 @@ def vqkd(
         data=own_shards(data),
         quarantine=out / QUARANTINE_FILE,
     )
-    module = VisualTokenizerModule(model, optim, steps=steps, codebook_start=codebook_start * run.accumulate)
+    module = VisualTokenizerModule(model, teacher, optim, steps=steps, codebook_start=codebook_start * run.accumulate)
     fit(module, loader, title="visual tokenizer", steps=steps, out=out, run=run, optim=optim)
+    advice = code_advice(model.quantizer.used.item())
+    if advice and is_first_process():
+        print(f"vqkd: {advice}")
     finish_run(model, out, provenance("vqkd", arguments, wall_seconds=time.monotonic() - started))
+
+
+def code_advice(used: float) -> str:
+    """What to try when less than half of the codes are in use; nothing otherwise."""
+    if used >= 0.5:
+        return ""
+    return (
+        f"{100 * used:.0f}% of the codes are in use. Try a later codebook_start, visual_tokenizer.revive_below=0.02, "
+        "larger batches, or fewer codes; docs/TOKENIZER.md has numbers."
+    )

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+REVIVE_BELOW = 0.02
+
 
 class Quantized(NamedTuple):
     """codes_N: int64. vectors_NC: the chosen codes, with a straight-through gradient. commitment: scalar MSE."""
@@ -28,7 +30,11 @@ def unit(vectors: Tensor) -> Tensor:
 
 def perplexity(codes_N: Tensor) -> Tensor:
     """exp of the entropy of the codes in use: n codes used evenly give n, a collapsed codebook little."""
-    counts_K = codes_N.bincount().float()
+    return perplexity_of_counts(codes_N.bincount().float())
+
+
+def perplexity_of_counts(counts_K: Tensor) -> Tensor:
+    """The same from how often each code was used."""
     return torch.special.entr(counts_K / counts_K.sum()).sum().exp()
 
 
@@ -46,7 +52,7 @@ class VectorQuantizer(nn.Module):
     codebook_KC: Tensor
     share_K: Tensor
 
-    def __init__(self, num_codes: int, dim: int, *, decay: float = 0.99, revive_below: float = 0.02) -> None:
+    def __init__(self, num_codes: int, dim: int, *, decay: float = 0.99, revive_below: float = REVIVE_BELOW) -> None:
         super().__init__()
         self.decay = decay
         self.revive_below = revive_below
@@ -55,8 +61,13 @@ class VectorQuantizer(nn.Module):
 
     @property
     def dead_share(self) -> float:
-        """Average share of a batch below which a code counts as dead."""
-        return self.revive_below / len(self.codebook_KC)
+        """Average share of a batch below which a code counts as dead; without revival, what it is by default."""
+        return (self.revive_below or REVIVE_BELOW) / len(self.codebook_KC)
+
+    @property
+    def used(self) -> Tensor:
+        """Part of the codes that are not dead, by the moving averages of the last batches."""
+        return (self.share_K > self.dead_share).float().mean()
 
     def assign(self, vectors_NC: Tensor) -> Tensor:
         """The code of the largest cosine for each vector, in fp32 whatever the autocast: (N, C) -> (N,)."""
@@ -104,7 +115,7 @@ class VectorQuantizer(nn.Module):
         moved_KC = torch.lerp(self.codebook_KC, F.normalize(sums_KC, dim=-1), 1.0 - self.decay)
         self.codebook_KC[used_K] = F.normalize(moved_KC[used_K], dim=-1)
 
-        dead_K = self.share_K < self.dead_share
+        dead_K = self.share_K < (self.dead_share if self.revive_below else 0.0)
         revived = min(int(dead_K.sum()), len(unit_NC))
         if revived:
             picked_NC = unit_NC[torch.randperm(len(unit_NC), device=unit_NC.device)[:revived]]

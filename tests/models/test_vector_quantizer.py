@@ -135,6 +135,14 @@ def test_revival_can_be_switched_off() -> None:
     assert torch.equal(quantizer.codebook_KC[1:], before[1:])
 
 
+@pytest.mark.parametrize("revive_below", [0.0, 0.02])
+def test_used_codes_are_counted_with_and_without_revival(revive_below: float) -> None:
+    """Shares 0.5, 0.4967, 0.0033 against 2% of 1/3, which is 0.0067."""
+    quantizer = VectorQuantizer(3, 4, revive_below=revive_below)
+    quantizer.share_K.copy_(torch.tensor([0.5, 0.4967, 0.0033]))
+    assert quantizer.used.item() == pytest.approx(2 / 3)
+
+
 def test_perplexity_counts_codes_that_are_used() -> None:
     """By hand: four codes used evenly give 4; shares 1/2, 1/4, 1/4 have the entropy 1.5 ln 2."""
     assert perplexity(torch.tensor([7, 7, 0, 0, 3, 3, 5, 5])).item() == pytest.approx(4.0)

@@ -1,4 +1,4 @@
-"""What the visual tokenizer learns to predict for every patch.
+"""The pixels of a patch as what the visual tokenizer predicts.
 
 Shapes: B batch, N patches, P patch values (and one constant).
 """

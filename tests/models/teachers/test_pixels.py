@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mm_mhmoe.models.teachers import PixelTeacher
+from mm_mhmoe.models.teachers.pixels import PixelTeacher
 from mm_mhmoe.nn import patchify
 
 
