@@ -59,7 +59,7 @@ def count_parameters(config: EncoderConfig, num_codes: int | None = None) -> Par
     experts = sparse * _experts(config) if sparse else 0
     return Parameters(
         embeddings=linear(3 * config.vision.patch_size**2, dim)
-        + dim * (2 + 1 + config.vision.num_patches + text.vocab_size + text.max_length),
+        + dim * (2 + 1 + config.vision.num_patches + text.vocab_size + text.num_positions),
         attention=config.depth * 4 * linear(dim, dim),
         dense_ffn=dense * (linear(dim, config.ffn_dim) + linear(config.ffn_dim, dim)),
         router=sparse * router_parameters(config) if sparse else 0,
