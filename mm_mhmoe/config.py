@@ -288,7 +288,7 @@ class EncoderConfig:
                 f"moe.every={self.moe.every} leaves no sparse layer in encoder.depth={self.depth}",
             )
             _require(
-                not (self.multiway and self.moe.pools == "modality" and self.moe.router == "sigmoid_bias"),
+                self.expert_pools == 1 or self.moe.router != "sigmoid_bias",
                 "moe.router=sigmoid_bias moves one bias a layer, but encoder.multiway has two routers there; use "
                 "moe.pools=shared or another router",
             )
@@ -296,11 +296,21 @@ class EncoderConfig:
 
     def ffns(self, layer: int) -> int:
         """How many FFNs block `layer` has: one for each modality under multiway, but for a shared pool of experts."""
-        return 2 if self.multiway and not (self.is_sparse(layer) and self.moe.pools == "shared") else 1
+        return self.expert_pools if self.is_sparse(layer) else self.ways
 
     def is_sparse(self, layer: int) -> bool:
         """Whether block `layer` (from 0) has the sparse FFN."""
         return self.ffn != "dense" and (layer + 1) % self.moe.every == 0
+
+    @property
+    def ways(self) -> int:
+        """How many times the blocks have each of their weights that no pool of experts shares."""
+        return 2 if self.multiway else 1
+
+    @property
+    def expert_pools(self) -> int:
+        """Pools of num_experts experts in a sparse layer."""
+        return 2 if self.multiway and self.moe.pools == "modality" else 1
 
     @property
     def num_sparse(self) -> int:
