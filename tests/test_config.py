@@ -43,7 +43,7 @@ def _flops(config: EncoderConfig, layer: int) -> int:
 @pytest.mark.parametrize(("ffn", "top_k"), [("moe", 1), ("moe", 2), ("mh_moe", 1), ("mh_moe", 2)])
 def test_parity_of_flops_holds_on_the_built_layers(config, ffn: str, top_k: int) -> None:
     """The router aside (10 tokens x 2 D E FLOPs), a sparse layer costs what the dense one costs."""
-    sparse = config(ffn=ffn, moe=MoEConfig(num_experts=4, top_k=top_k, heads=4, every=2))
+    sparse = config(ffn=ffn, moe=MoEConfig(num_experts=4, top_k=top_k, heads=4, every=2, expert_bias=False))
     dense = _flops(config(ffn="dense"), 1)
     assert dense == 10 * 2 * 2 * 32 * 128
     assert _flops(sparse, 1) - 10 * 2 * 32 * 4 == dense

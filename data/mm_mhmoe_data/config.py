@@ -21,6 +21,7 @@ class DataConfig:
         image_weights: as weights, for image_shards.
         text_shards: shards of the text stream, which may lack pictures; none: those of the pairs.
         text_weights: as weights, for text_shards.
+        exclude: file of samples that are left out, a line "SHARD<tab>KEY" for each; data overlap --exclude writes it.
         mix_by: what weights are shares of: samples, or tokens of the texts (estimated from a few hundred samples of
             each source).
         window: samples that are shuffled together; they come from few shards. A smaller set is shuffled as a whole.
@@ -47,6 +48,7 @@ class DataConfig:
     image_weights: str | None = None
     text_shards: str | None = None
     text_weights: str | None = None
+    exclude: str | None = None
     mix_by: Literal["samples", "tokens"] = "samples"
     window: int = WINDOW
     flip: Flip = "off"

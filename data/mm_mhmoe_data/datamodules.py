@@ -50,7 +50,15 @@ class StepDataModule(L.LightningDataModule):
         quarantine: file for samples that cannot be used; None: they are counted only.
     """
 
-    def __init__(self, *, num_steps: int, workers: int, seed: int, data: DataConfig, quarantine: Path | None) -> None:
+    def __init__(
+        self,
+        *,
+        num_steps: int,
+        workers: int = 0,
+        seed: int = 0,
+        data: DataConfig = DataConfig(),  # noqa: B008  (frozen)
+        quarantine: Path | None = None,
+    ) -> None:
         super().__init__()
         self.num_steps = num_steps
         self.workers = workers

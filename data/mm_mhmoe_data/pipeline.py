@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from torch import Tensor
@@ -17,6 +18,8 @@ from mm_mhmoe_data.shards.indexed import IndexedShards, SampleError
 from mm_mhmoe_data.shards.places import join, parent, read_small
 
 Parts = Literal["pairs", "images", "texts"]
+
+Exclude = Mapping[str, Set[str]]
 
 MAX_CAPTION_BYTES = 1 << 16
 _NEEDS = {"pairs": IMAGE | TEXT, "images": IMAGE, "texts": TEXT}
@@ -34,6 +37,7 @@ class ShardDataset:
         shards: what `expand_shards` takes (docs/SHARDS.md), or a list of files.
         parts: what a sample must have: a picture and a text that is not empty (pairs), or one of them. Others are not
             part of the set; `left_out` counts them.
+        exclude: keys by the `place` of their shard, which are left out too.
 
     Raises:
         ShardError: a shard is broken.
@@ -41,11 +45,16 @@ class ShardDataset:
         ValueError: no sample has these parts.
     """
 
-    def __init__(self, shards: str | Path | Sequence[Path | Shard], parts: Parts = "pairs") -> None:
+    def __init__(
+        self,
+        shards: str | Path | Sequence[Path | Shard],
+        parts: Parts = "pairs",
+        exclude: Exclude = MappingProxyType({}),
+    ) -> None:
         if isinstance(shards, (str, Path)):
             shards = expand_shards(shards)
         found = [s if isinstance(s, Shard) else Shard(str(s)) for s in shards]
-        self._shards = IndexedShards(found, _NEEDS[parts])
+        self._shards = IndexedShards(found, _NEEDS[parts], exclude=exclude)
         if not len(self):
             wanted = {"pairs": "a picture and a text", "images": "a picture", "texts": "a text"}[parts]
             raise ValueError(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,11 +17,24 @@ from mm_mhmoe_data.pipeline import Parts, ShardDataset
 from mm_mhmoe_data.quarantine import Quarantine
 from mm_mhmoe_data.sampling import Order, ShuffledOrder
 from mm_mhmoe_data.shards import Source, expand_shards, expand_sources
+from mm_mhmoe_data.shards.remote import is_remote
 
 _MEASURED = 256
 _NEXT_SEED = 999_983
 
 TokensOf = Callable[[ShardDataset, int], int]
+
+
+def read_exclusions(path: str) -> dict[str, set[str]]:
+    """Keys by shard, of a file with a line "SHARD<tab>KEY" for each sample. Raises ValueError for other lines."""
+    found: dict[str, set[str]] = defaultdict(set)
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            shard, tab, key = line.rstrip("\n").partition("\t")
+            if not (shard and tab and key):
+                raise ValueError(f"{path}, line {number}: {line.strip()[:80]!r} is not a shard, a tab and a key")
+            found[shard if is_remote(shard) else str(Path(shard).resolve())].add(key)
+    return dict(found)
 
 
 @rank_zero_only
@@ -44,6 +59,7 @@ class Streams:
     def __init__(self, shards: str, data: DataConfig) -> None:
         self.shards = shards
         self.data = data
+        self.exclude = read_exclusions(data.exclude) if data.exclude else {}
         self._opened: list[tuple[str, Parts, ShardDataset]] = []
 
     def open(self, parts: Parts, *, seed: int, tokens: TokensOf | None = None) -> Drawn:
@@ -100,6 +116,6 @@ class Streams:
         for named, has, dataset in self._opened:
             if named == shards and (has == parts or (has == "pairs" and not dataset.left_out)):
                 return dataset
-        dataset = ShardDataset([shard for source in sources for shard in source.shards], parts)
+        dataset = ShardDataset([shard for source in sources for shard in source.shards], parts, self.exclude)
         self._opened.append((shards, parts, dataset))
         return dataset

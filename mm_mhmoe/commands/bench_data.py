@@ -44,7 +44,7 @@ LOADERS: Mapping[str, Loader] = {
     "ours, made floats": ours_as_floats,
     "webdataset": webdataset_pipeline,
     OPEN_CLIP: open_clip_pipeline,
-    "open_clip, its tokenizer": open_clip_with_its_tokenizer,
+    "open_clip, own BPE": open_clip_with_its_tokenizer,
 }
 _PARTS = 256  # pictures of the timings in one thread
 

@@ -284,3 +284,17 @@ def test_bad_streamed_samples_are_passed_over_and_written_down(
 def test_more_readers_than_streamed_shards_are_refused(places: Places, shards: Path) -> None:
     with pytest.raises(ValueError, match=r"of 3 shards: each process and worker needs a shard of its own"):
         places.served(shards, workers=4, data=DataConfig(mode="stream"))
+
+
+def test_excluded_samples_never_come(places: Places, shards: Path, tmp_path: Path) -> None:
+    """The file is that of `mm-mhmoe data overlap --exclude`."""
+    listed = tmp_path / "exclude.tsv"
+    gone = [f"{i:09d}" for i in (0, 9, 10, 22)]
+    listed.write_text("".join(f"{shards}/0000{int(key) // 10}.tar\t{key}\n" for key in gone))
+    steps = places.served(shards, data=DataConfig(exclude=str(listed)))
+    for name in STREAMS:
+        keys = [row[0] for step in steps for row in step[name]]
+        assert sorted(keys[:19]) == sorted(set(ShardDataset(shards).keys) - set(gone))
+    listed.write_text("000000001\n")
+    with pytest.raises(ValueError, match=r"exclude\.tsv, line 1: '000000001' is not a shard, a tab and a key"):
+        places.module(shards, data=DataConfig(exclude=str(listed)))

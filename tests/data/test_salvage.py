@@ -76,13 +76,24 @@ def test_samples_with_bad_content_are_left_out(tmp_path: Path, samples: list[Sam
     assert saved(shard) == parts_of([samples[0], samples[2]])
 
 
-def test_sound_shards_are_not_written_again_and_nothing_is_overwritten(shard: Path, tmp_path: Path) -> None:
+def test_sound_shards_are_not_written_again_and_nothing_is_overwritten(
+    shard: Path, tmp_path: Path, samples: list[Sample]
+) -> None:
     out = tmp_path / "out"
     assert validate_shards([shard], salvage_to=out).shards[0].salvaged is None
     assert not out.exists()
     os.truncate(shard, shard.read_bytes().index(b"000000005.") + 600)
     assert validate_shards([shard], salvage_to=out).shards[0].salvaged == 5
-    again = validate_shards([shard], salvage_to=out)
-    assert again.counts["unreadable"] == 1 and "exists already" in again.findings[-1].problem
-    with pytest.raises(ValueError, match="name another"):
-        validate_shards([shard], salvage_to=shard.parent)
+    for folder in (out, shard.parent):
+        with pytest.raises(ValueError, match="name an empty folder"):
+            validate_shards([shard], salvage_to=folder)
+    other = write_shards([Sample(key="x", parts={"txt": b"x"})], tmp_path / "other", 0, 1)[0][0]
+    with pytest.raises(ValueError, match="same name"):
+        validate_shards([shard, other], salvage_to=tmp_path / "new")
+    assert parts_of(list(iter_samples(out / shard.name))) == parts_of(samples[:5])
+
+
+def test_a_shard_with_nothing_intact_leaves_no_file(shard: Path, tmp_path: Path) -> None:
+    shard.write_bytes(b"\x1f\x8b" + shard.read_bytes())
+    assert validate_shards([shard], salvage_to=tmp_path / "out").shards[0].salvaged == 0
+    assert list((tmp_path / "out").iterdir()) == []

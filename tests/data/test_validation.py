@@ -15,10 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from mm_mhmoe_data.parallel import parallel
 from mm_mhmoe_data.shards import Sample, Shard, ShardError, check_shard, write_shards
 from mm_mhmoe_data.shards.index_store import index_path, index_shards
 from mm_mhmoe_data.validation import KINDS, Checks, Report, validate_shards
-from mm_mhmoe_data.validation.parallel import parallel
 from mm_mhmoe_data.validation.report import as_json, as_text, summary
 from PIL import Image
 from rich.console import Console
@@ -208,6 +208,21 @@ def test_parts_decide_what_is_missing(tmp_path: Path) -> None:
 def test_small_pictures_and_those_that_only_decoding_shows(tmp_path: Path) -> None:
     path = tar(tmp_path / "x.tar", [("a.jpg", picture("JPEG", (90, 90))[:-30]), ("a.txt", b"x"), *GOOD])
     assert counts(validate_shards([path], Checks(decode=False, min_side=9))) == {"small": 4}
+
+
+def test_a_shard_damaged_in_hundreds_of_places_says_where_it_was_left(tmp_path: Path) -> None:
+    content = bytearray(tar(tmp_path / "x.tar", [(f"{i}.txt", b"x") for i in range(900)]).read_bytes())
+    for at in range(2048, 900 * 1024, 2048):
+        content[at] ^= 1
+    (tmp_path / "x.tar").write_bytes(content)
+    report = validate_shards([tmp_path / "x.tar"], Checks(parts="texts")).shards[0]
+    assert report.counts["header"] == 201 and "not looked at" in report.findings[-1].problem
+
+
+def test_a_member_that_lies_apart_is_the_one_that_is_named(tmp_path: Path) -> None:
+    members = [("a.png", picture()), *GOOD[:2], ("a.txt", b"x")]
+    [finding] = validate_shards([tar(tmp_path / "x.tar", members)]).findings
+    assert (finding.member, finding.problem) == ("a.txt", "it is not next to a.png")
 
 
 def test_a_shard_that_cannot_be_read(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ class Pairs(StepDataModule):
         self.make = make
         self.before = before
 
-    def make_batch(self, step: int) -> ImageTextBatch:
+    def make_batch(self, step: int, empty: Any = None) -> ImageTextBatch:
         self.before(step)
         return self.make(step)
 

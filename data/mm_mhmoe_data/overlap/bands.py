@@ -1,7 +1,8 @@
-"""All pairs of 64-bit hashes that differ in few bits, without comparing all pairs.
+"""All pairs of 64-bit hashes that differ in few bits, without comparing all pairs where that can be avoided.
 
 Multi-index hashing (Norouzi, Punjani and Fleet, CVPR 2012): of hashes cut into m bands, two that differ in at most r
-bits differ in at most r/m bits of some band. So each band is looked up under all values within that distance.
+bits differ in at most r/m bits of some band. So each band is looked up under all values within that distance. Where r
+is large or there are few hashes, comparing them all is faster, and that is done.
 
 Legend: N queries, M hashes that are searched, P probes of one query, C candidates.
 """
@@ -40,6 +41,12 @@ class BandIndex:
 
     def pairs(self, hash_N: Words) -> Iterator[tuple[Places, Places]]:
         """Every (n, m) whose hashes differ in at most `distance` bits, sorted, for some of the queries at a time."""
+        if not self.bands:
+            for n, query in enumerate(hash_N):
+                m = np.flatnonzero(differing_bits(self.hash_M, query) <= self.distance)
+                if len(m):
+                    yield np.full(len(m), n), m
+            return
         for begin in range(0, len(hash_N), _QUERIES):
             part = hash_N[begin : begin + _QUERIES]
             found = [np.zeros((2, 0), np.int64)]
@@ -95,17 +102,19 @@ _SUMS = [
 
 
 def _cut(count: int, distance: int) -> list[tuple[int, int]]:
-    """Bands as (first bit, bits), as many as cost least for random hashes: each probe, and each candidate."""
+    """Bands as (first bit, bits), as many as cost least for random hashes; none where comparing all costs less."""
 
     def cost(bands: int) -> float:
+        """Of one query. Measured: a probe costs as much as ten candidates, a candidate as ten plain comparisons."""
         total = 0.0
         for _, width in _equal(bands):
             probes = sum(comb(width, bits) for bits in range(distance * width // BITS + 1))
             total += probes * (10 + count / 2**width)
         return total
 
-    # Wider bands than 26 bits would have too many probes to hold at once.
-    return _equal(min(range(3, 17), key=cost))
+    # Wider bands than 22 bits would have too many probes to hold at once.
+    best = min(range(3, 17), key=cost)
+    return _equal(best) if cost(best) < count / 10 else []
 
 
 def _equal(bands: int) -> list[tuple[int, int]]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mm_mhmoe_data.pictures import decode_picture
-from mm_mhmoe_data.recipes.fingerprints import Fingerprints, fingerprint_of, stack
+from mm_mhmoe_data.recipes.fingerprints import fingerprint_of, stack
 from mm_mhmoe_data.shards import Shard
 from mm_mhmoe_data.shards.index import IMAGE, IMAGE_EXTENSIONS
 from mm_mhmoe_data.shards.indexed import IndexedShards
@@ -50,10 +50,6 @@ class Prints:
 
     def __len__(self) -> int:
         return len(self.keys)
-
-    def fingerprints(self, chosen: NDArray[np.int64]) -> Fingerprints:
-        thumb = self.thumb_N[chosen].astype(np.int16)
-        return Fingerprints(phash=self.phash_N[chosen], dhash=self.dhash_N[chosen], thumb=thumb)
 
 
 def shard_prints(shard: Path, id_fields: Sequence[str] = ()) -> Prints:

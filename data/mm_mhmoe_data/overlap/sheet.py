@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from mm_mhmoe_data.overlap.find import Match
 from mm_mhmoe_data.overlap.prints import picture_bytes
@@ -35,8 +35,7 @@ def draw_pairs(matches: Sequence[Match], out: Path, count: int = 24) -> int:
         top = _GAP + number // columns * (height + _GAP)
         draw.rectangle((left, top, left + width, top + height), fill=_CARD)
         for place, (shard, key) in enumerate([(match.shard, match.key), (match.other_shard, match.other_key)]):
-            picture = _picture(shard, key)
-            picture.thumbnail((_SIDE, _SIDE))
+            picture = ImageOps.contain(_picture(shard, key), (_SIDE, _SIDE))
             x = left + place * (_SIDE + 3)
             sheet.paste(picture, (x + (_SIDE - picture.width) // 2, top + (_SIDE - picture.height) // 2))
             draw.text((x + 3, top + _SIDE + 2), key[-18:], fill=_INK, font=font)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 import numpy as np
@@ -46,6 +48,7 @@ class IndexedShards:
     Args:
         shards: where they lie.
         needs: IMAGE, TEXT, both or 0. Samples that lack one are not numbered; `left_out` counts them.
+        exclude: keys by the `place` of their shard; these samples are left out too.
 
     Raises:
         ShardError: a shard cannot be trusted, or holds another number of samples than a list beside it says.
@@ -53,21 +56,30 @@ class IndexedShards:
         ValueError: no sample has what is needed.
     """
 
-    def __init__(self, shards: Sequence[Shard], needs: int, index_folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        shards: Sequence[Shard],
+        needs: int,
+        index_folder: Path | None = None,
+        exclude: Mapping[str, Set[str]] = MappingProxyType({}),
+    ) -> None:
         self.shards = find_all(shards)
         self.needs = needs
+        self.exclude = dict(exclude)
         self.keys = _Keys(self)
         self._indexes = index_shards(self.shards, index_folder or cache_folder())
-        counts = [_counts(path, needs) for path in self._indexes]
+        self._loaded: _Recent[_Loaded] = _Recent(_OPEN_INDEXES)
+        counts = [self._counts(number) for number in range(len(self.shards))]
         check_counts(self.shards, [total for _, total in counts])
         self.counts: NDArray[np.int64] = np.array([usable for usable, _ in counts], np.int64)
         self.left_out = sum(total - usable for usable, total in counts)
-        self._end = np.cumsum(self.counts)
-        self._loaded: _Recent[_Loaded] = _Recent(_OPEN_INDEXES)
+        self._end: list[int] = np.cumsum(self.counts).tolist()
+        self._begin: list[int] = [0, *self._end[:-1]]
+        self._found = (-1, 0, 0)
         self._files: _Recent[_File] = _Recent(_OPEN_FILES)
 
     def __len__(self) -> int:
-        return int(self._end[-1]) if len(self._end) else 0
+        return self._end[-1] if self._end else 0
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_loaded": _Recent(_OPEN_INDEXES), "_files": _Recent(_OPEN_FILES)}
@@ -105,12 +117,26 @@ class IndexedShards:
 
     def _find(self, index: int) -> tuple[int, int]:
         """Number of the shard and place in its index."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"sample {index} of {len(self)}")
-        number = int(np.searchsorted(self._end, index, side="right"))
-        place = index - int(self._end[number] - self.counts[number])
-        places = self._load(number).places
-        return number, place if places is None else int(places[place])
+        found, number, place = self._found
+        if index != found:  # the parts of a sample are asked for one after the other
+            if not 0 <= index < len(self):
+                raise IndexError(f"sample {index} of {len(self)}")
+            number = bisect_right(self._end, index)
+            place = index - self._begin[number]
+            places = self._load(number).places
+            if places is not None:
+                place = int(places[place])
+            self._found = index, number, place
+        return number, place
+
+    def _counts(self, number: int) -> tuple[int, int]:
+        """Samples of a shard that are numbered, and all."""
+        if self.shards[number].place in self.exclude:
+            loaded = self._load(number)
+            assert loaded.places is not None
+            return len(loaded.places), len(loaded.samples)
+        flags = read_header(self._indexes[number])["flags"]
+        return sum(count for has, count in flags.items() if has & self.needs == self.needs), sum(flags.values())
 
     def _open(self, number: int) -> _File:
         shard = self.shards[number]
@@ -126,8 +152,12 @@ class IndexedShards:
         loaded = self._loaded.get(number)
         if loaded is None:
             index = read_index(self._indexes[number])
-            whole = len(index) == self.counts[number]
-            loaded = self._loaded.put(number, _Loaded(index, None if whole else index.places(self.needs)))
+            excluded = self.exclude.get(self.shards[number].place)
+            places = index.places(self.needs)
+            if excluded is not None:
+                places = np.array([place for place in places if index.key(place) not in excluded], np.int64)
+            whole = excluded is None and len(places) == len(index)
+            loaded = self._loaded.put(number, _Loaded(index, None if whole else places))
         return loaded
 
 
@@ -185,9 +215,3 @@ class _Keys(Sequence[str]):
 
     def __iter__(self) -> Iterator[str]:
         return (self.shards.key(i) for i in range(len(self)))
-
-
-def _counts(index: Path, needs: int) -> tuple[int, int]:
-    """Samples with what is needed, and all."""
-    flags = read_header(index)["flags"]
-    return sum(count for has, count in flags.items() if has & needs == needs), sum(flags.values())

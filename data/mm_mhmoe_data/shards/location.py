@@ -42,6 +42,11 @@ class Shard:
         return location.rstrip("/").rpartition("/")[2]
 
     @property
+    def place(self) -> str:
+        """The same however a shard was named: its address, or its path from the root."""
+        return self.location if self.is_remote else str(Path(self.location).resolve())
+
+    @property
     def is_remote(self) -> bool:
         return is_remote(self.location)
 

@@ -50,7 +50,7 @@ def _check_picture(extension: str, member: Member, read: Callable[[Member], byte
             if checks.decode:
                 decode_picture(content)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return say("picture", _what_it_is(content) or str(error).replace(" (", ": ", 1).rstrip(")"), member)
+        return say("picture", _what_it_is(content) or str(error), member)
     if format != _FORMAT_OF[extension]:
         say("format", f"it is {format}", member)
     if min(width, height) < checks.min_side:

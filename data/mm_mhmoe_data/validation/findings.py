@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -129,11 +130,11 @@ class Report:
     shards: list[ShardReport]
     beside: list[Finding] = field(default_factory=list)
 
-    @property
+    @cached_property
     def findings(self) -> list[Finding]:
         return [finding for shard in self.shards for finding in shard.findings] + self.beside
 
-    @property
+    @cached_property
     def counts(self) -> Counter[str]:
         """Findings of each kind, also those that were only counted."""
         return sum((shard.counts for shard in self.shards), Counter(finding.kind for finding in self.beside))

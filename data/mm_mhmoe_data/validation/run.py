@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mm_mhmoe_data.parallel import parallel
 from mm_mhmoe_data.validation.findings import Checks, Finding, Report, ShardReport
-from mm_mhmoe_data.validation.parallel import parallel
 from mm_mhmoe_data.validation.shard import keys_among, validate_shard
 from mm_mhmoe_data.validation.sidecars import sidecar_findings
 
@@ -27,6 +27,8 @@ def validate_shards(
 ) -> Report:
     """Reads all shards and says what is wrong with them; damage is reported, never raised.
 
+    What is kept are findings and 8 bytes a sample, for keys that occur twice.
+
     Args:
         shards: tar files; one that is named twice is read once.
         checks: what is looked at.
@@ -35,11 +37,12 @@ def validate_shards(
         done: called for every shard, in their order.
 
     Raises:
-        ValueError: a process was killed, or the folder to salvage to is that of a shard.
+        ValueError: a process was killed, or salvaged shards would be written over others.
+        OSError: the folder to salvage to cannot be written.
     """
     shards = list(dict.fromkeys(shards))
-    if salvage_to is not None and any(salvage_to.resolve() == shard.parent.resolve() for shard in shards):
-        raise ValueError(f"salvage={salvage_to} is a folder of the shards themselves; name another")
+    if salvage_to is not None:
+        _check_folder(salvage_to, shards)
     reports = []
     task = partial(validate_shard, checks=checks or Checks(), salvage_to=salvage_to)
     for report in parallel(task, shards, workers=workers, few_bytes=_FEW_BYTES):
@@ -47,6 +50,15 @@ def validate_shards(
         done(report)
     beside = [*_keys_twice(reports, workers), *sidecar_findings(reports)]
     return Report(shards=reports, beside=beside)
+
+
+def _check_folder(folder: Path, shards: Sequence[Path]) -> None:
+    """Nothing may be written over: neither a shard, nor one salvaged shard over another."""
+    names = [shard.name for shard in shards]
+    if len(set(names)) < len(names):
+        raise ValueError(f"salvage={folder}: several shards have the same name; salvage each folder by itself")
+    if any((folder / name).exists() for name in names):
+        raise ValueError(f"salvage={folder} holds shards of these names already; name an empty folder")
 
 
 def _keys_twice(reports: Sequence[ShardReport], workers: int | None) -> list[Finding]:

@@ -52,9 +52,10 @@ def group(members: Iterable[Member], breaks: Iterable[Break], found: Found) -> l
             problem = f"it has .{extension} twice" + (f" and {len(one.copies) - 1} more" if len(one.copies) > 1 else "")
             found("twice", problem, key=one.key, member=member.name, at=member.offset)
         elif one.places[-1] - one.places[0] >= len(one.places):
-            apart = next(b for a, b in zip(one.places, one.places[1:], strict=False) if b != a + 1)
-            name, offset, _ = next(m for m in one.parts.values() if at_place[apart] is one and m.offset > 0)
-            found("split", "its members are not next to each other", key=one.key, member=name, at=offset)
+            in_order = enumerate(zip(one.places, one.parts.values(), strict=True))
+            apart = next(member for number, (place, member) in in_order if place != one.places[0] + number)
+            problem = f"it is not next to {next(iter(one.parts.values())).name}"
+            found("split", problem, key=one.key, member=apart.name, at=apart.offset)
     _mark_doubtful(list(groups.values()), at_place, breaks)
     return list(groups.values())
 

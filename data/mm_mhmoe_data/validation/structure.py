@@ -55,6 +55,9 @@ def survey(path: Path) -> Survey:
         begin: int | None = 0
         while begin is not None and len(breaks) < _MOST_BREAKS:
             begin = _take_up(path, file, size, begin, members, damages, breaks)
+    if begin is not None:
+        problem = f"it is damaged in more than {_MOST_BREAKS} places, of which the others were not looked at"
+        damages.append(DamageError(path, problem, "header", begin))
     if size % BLOCK and not damages:
         problem = f"its size of {size} bytes is not a whole number of {BLOCK}-byte blocks: it was cut"
         damages.append(DamageError(path, problem, "cut", size))
