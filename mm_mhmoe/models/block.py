@@ -14,7 +14,6 @@ from mm_mhmoe.nn import (
     FeedForward,
     Multiway,
     MultiwayMoE,
-    PooledRouting,
     Routing,
     Segment,
     SelfAttention,
@@ -68,7 +67,7 @@ class Block(nn.Module):
 
     def forward(
         self, x_TD: Tensor, segments: Sequence[Segment], valid_T: Tensor | None
-    ) -> tuple[Tensor, Routing | PooledRouting | None]:
+    ) -> tuple[Tensor, Routing | None]:
         h_TD = by_modality(self.attention_norm, x_TD, segments)
         x_TD = x_TD + self.drop_path(self.attention(h_TD, segments), segments)
         h_TD = by_modality(self.ffn_norm, x_TD, segments)

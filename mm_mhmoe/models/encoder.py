@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mm_mhmoe.batch import ImageTextBatch
 from mm_mhmoe.models.block import Block
-from mm_mhmoe.nn import ImageEmbedding, PooledRouting, Routing, Segment, TextEmbedding, by_modality, each_modality
+from mm_mhmoe.nn import ImageEmbedding, Routing, Segment, TextEmbedding, by_modality, each_modality
 
 
 class StreamStates(NamedTuple):
@@ -28,25 +28,10 @@ class StreamStates(NamedTuple):
 
 
 class LayerRouting(NamedTuple):
-    """Where one sparse layer sent its (sub-)tokens.
-
-    layer:    index of its block.
-    routing:  of all (sub-)tokens, in the order of the flat tokens.
-    separate: where pictures and texts have experts of their own, the routing of each of these pools (`PooledRouting`).
-    """
+    """Where one sparse layer (block index `layer`) sent its (sub-)tokens."""
 
     layer: int
     routing: Routing
-    separate: tuple[Routing, ...] = ()
-
-    @property
-    def pools(self) -> tuple[Routing, ...]:
-        """The pools of experts, each with its own inputs: what balance losses are about."""
-        return self.separate or (self.routing,)
-
-    def detach(self) -> LayerRouting:
-        """The same numbers, out of the graph."""
-        return LayerRouting(self.layer, self.routing.detach(), tuple(pool.detach() for pool in self.separate))
 
 
 class EncoderOutput(NamedTuple):
@@ -65,7 +50,7 @@ class EncoderOutput(NamedTuple):
 
     def routing_only(self) -> EncoderOutput:
         """Without the hidden states and out of the graph: what may outlive a training step."""
-        return self._replace(streams=(), routing=tuple(layer.detach() for layer in self.routing))
+        return self._replace(streams=(), routing=tuple(LayerRouting(i, r.detach()) for i, r in self.routing))
 
 
 class Encoder(nn.Module):
@@ -107,9 +92,7 @@ class Encoder(nn.Module):
         routings = []
         for index, block in enumerate(self.blocks):
             x_TD, routing = block(x_TD, segments, valid_T if padded else None)
-            if isinstance(routing, PooledRouting):
-                routings.append(LayerRouting(index, routing.routing, routing.pools))
-            elif routing is not None:
+            if routing is not None:
                 routings.append(LayerRouting(index, routing))
         x_TD = by_modality(self.norm, x_TD, segments)
 

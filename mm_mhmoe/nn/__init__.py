@@ -10,7 +10,7 @@ from mm_mhmoe.nn.experts import Experts
 from mm_mhmoe.nn.feedforward import FeedForward
 from mm_mhmoe.nn.moe import MoE
 from mm_mhmoe.nn.multihead_moe import MultiHeadMoE
-from mm_mhmoe.nn.multiway import Multiway, MultiwayMoE, PooledRouting, by_modality, each_modality, ways
+from mm_mhmoe.nn.multiway import Multiway, MultiwayMoE, by_modality, each_modality, ways
 from mm_mhmoe.nn.router import TopKRouter
 from mm_mhmoe.nn.routing import Routing
 from mm_mhmoe.nn.rows import Rows, sort_rows, weighted_sum
@@ -31,7 +31,6 @@ __all__ = [
     "Multiway",
     "MultiwayMoE",
     "PatchEmbedding",
-    "PooledRouting",
     "Routing",
     "Rows",
     "Segment",

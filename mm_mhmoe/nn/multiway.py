@@ -6,7 +6,7 @@ Legend: T tokens, D model dim, H heads of MH-MoE, S = T H sub-tokens, E experts,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -34,19 +34,12 @@ class Multiway(nn.Module):
         return join_modalities(self.image(image_TD), self.text(text_TD), segments)
 
 
-class PooledRouting(NamedTuple):
-    """What two pools of experts decided.
-
-    routing: all (sub-)tokens in the order of the flat list, over the experts of both pools: those of pictures first.
-    pools:   each pool's own routing, of the modalities that have tokens; balance is a matter of one pool.
-    """
-
-    routing: Routing
-    pools: tuple[Routing, ...]
-
-
 class MultiwayMoE(nn.Module):
-    """Two sparse layers of one kind and size, each with a router and experts of its own."""
+    """Two sparse layers of one kind and size, each with a router and experts of its own.
+
+    Their routing is one, of all (sub-)tokens in the order of the flat list, over the experts of both: those of pictures
+    first. `Routing.pools` has the two apart.
+    """
 
     def __init__(self, image: nn.Module, text: nn.Module) -> None:
         super().__init__()
@@ -55,7 +48,7 @@ class MultiwayMoE(nn.Module):
 
     def forward(
         self, x_TD: Tensor, segments: Sequence[Segment], valid_T: Tensor | None = None
-    ) -> tuple[Tensor, PooledRouting]:
+    ) -> tuple[Tensor, Routing]:
         """(T, D) -> (T, D) and the routing. A modality without tokens is not computed."""
         inputs = split_modalities(x_TD, segments)
         valid = (None, None) if valid_T is None else split_modalities(valid_T, segments)
@@ -69,9 +62,9 @@ class MultiwayMoE(nn.Module):
         pools = tuple(routing for routing in routings if routing is not None)
         if image is None or text is None:
             joined = _widened(pools[0], second=image is None)
-            return outputs[int(image is None)], PooledRouting(joined, pools)
+            return outputs[int(image is None)], replace(joined, pools=pools)
         joined = _joined(_widened(image, second=False), _widened(text, second=True), segments, len(x_TD))
-        return join_modalities(outputs[0], outputs[1], segments), PooledRouting(joined, pools)
+        return join_modalities(outputs[0], outputs[1], segments), replace(joined, pools=pools)
 
 
 def each_modality(make: Callable[[], nn.Module], multiway: bool) -> nn.Module:

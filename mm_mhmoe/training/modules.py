@@ -68,14 +68,14 @@ def sparse_metrics(output: EncoderOutput) -> dict[str, Tensor]:
     """Largest share of an expert over the uniform share, averaged over layers: 1 is perfect balance."""
     if not output.routing:
         return {}
-    pools = [pool for layer in output.routing for pool in layer.pools]
+    pools = [pool for layer in output.routing for pool in layer.routing.each_pool]
     loads = torch.stack([expert_load(pool).max() * pool.num_experts for pool in pools])
     return {"expert_load": loads.mean()}
 
 
 def update_router_biases(encoder: Encoder, output: EncoderOutput) -> None:
     """Lets the routers that balance by a bias take a step towards even loads, the same on every rank."""
-    for layer, routing, _ in output.routing:
+    for layer, routing in output.routing:
         for module in encoder.blocks[layer].modules():
             if isinstance(module, SigmoidRouter):
                 module.update_bias(routing, _sum_over_ranks)

@@ -87,7 +87,8 @@ def test_sparse_layers_have_pools_of_their_own(heads, segments, padded) -> None:
     layer = MultiwayMoE(sparse(heads), sparse(heads)).double()
     x_TD, text_T = tokens(segments), is_text(segments)
     valid_T = (torch.arange(len(x_TD)) % 4 != 3) if padded else None
-    y_TD, (routing, pools) = layer(x_TD, segments, valid_T)
+    y_TD, routing = layer(x_TD, segments, valid_T)
+    pools = routing.pools
     assert routing.num_experts == 8 and len(routing.prob_SE) == heads * len(x_TD)
     text_S = text_T.repeat_interleave(heads)
     alone = [
