@@ -67,6 +67,10 @@ COMMANDS: Tree = {
     "eval": "evaluate:evaluate_model",
     "analyze": "analyze:analyze",
     "export": "export:export",
+    "import": (
+        "Turn other people's weights into a model directory.",
+        {"beit3": "import_model:beit3", "timm": "import_model:timm"},
+    ),
     "bench": ("Measure speed, as ratios within one process.", {"layer": "bench:layer", "data": "bench_data:data"}),
     "upcycle": (
         "Change a trained model's FFNs: dense to experts, more or fewer experts, experts to dense.",
@@ -107,6 +111,8 @@ SUMMARIES = {
     "eval": "Score a model on tasks.",
     "analyze": "Show where a model's routers send its tokens, in figures and numbers.",
     "export": "Turn a run's newest checkpoint into a model directory.",
+    "import beit3": "A released BEiT-3 checkpoint, with its vocabulary.",
+    "import timm": "A plain vision transformer of timm, as the picture side of an encoder.",
     "bench layer": "Time the sparse layer against dense FFNs and other ways to compute it.",
     "bench data": "Time reading, decoding, resizing and whole loaders against webdataset's and open_clip's.",
     "upcycle sparse": "Make experts of a trained dense model's FFNs.",

@@ -15,6 +15,7 @@ Activation = Literal["gelu", "swiglu"]
 XMoEGate = Literal["softmax", "sigmoid"]
 BalanceScope = Literal["local", "global"]
 BalanceChoices = Literal["all", "first"]
+Pools = Literal["modality", "shared"]
 
 
 def _require(condition: bool, message: str) -> None:
@@ -69,6 +70,7 @@ class TextConfig:
     Args:
         vocab_size: rows of the token table; at least the pieces of the tokenizer.
         max_length: longest text in tokens, begin and end tokens included.
+        positions: rows of the table of text positions; null: max_length. BEiT-3's table is longer than its texts.
         bos_id: id of the begin token, which serves as the text's [CLS].
         pad_id: id of padding.
         eos_id: id of the end token.
@@ -78,6 +80,7 @@ class TextConfig:
 
     vocab_size: int = 64010
     max_length: int = 64
+    positions: int | None = None
     bos_id: int = 0
     pad_id: int = 1
     eos_id: int = 2
@@ -86,11 +89,20 @@ class TextConfig:
 
     def __post_init__(self) -> None:
         _require(self.max_length >= 3, f"text.max_length={self.max_length} leaves no room for a token; use 3 or more")
+        _require(
+            self.num_positions >= self.max_length,
+            f"text.positions={self.positions} is less than text.max_length={self.max_length}; lower the latter",
+        )
         ids = (self.bos_id, self.pad_id, self.eos_id, self.unk_id, self.mask_id)
         _require(
             len(set(ids)) == len(ids) and min(ids) >= 0 and max(ids) < self.vocab_size,
             f"text special ids {ids} must differ and lie below text.vocab_size={self.vocab_size}",
         )
+
+    @property
+    def num_positions(self) -> int:
+        """Rows of the table of positions."""
+        return self.max_length if self.positions is None else self.positions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +139,8 @@ class MoEConfig:
         expert_bias: whether the experts' matrices have biases.
         recompute: keeps less for the backward pass: the experts compute their first product again.
         every: a sparse FFN in every n-th layer, counted from the n-th (2: layers 2, 4, ...); the others are dense.
+        pools: under encoder.multiway: modality: pictures and texts have num_experts experts each, with routers (and
+            multi-head and merge layers) of their own; shared: one router and num_experts experts serve both.
         balance_loss_weight: weight of the load-balance loss (1e-2 in arXiv 2404.15045).
         balance_scope: whose loads the load-balance loss evens out: local: those of each process's batch; global: those
             of all processes together (arXiv 2501.11873). One process has one batch, which is both.
@@ -155,6 +169,7 @@ class MoEConfig:
     expert_bias: bool = True
     recompute: bool = False
     every: int = 2
+    pools: Pools = "modality"
     balance_loss_weight: float = 1e-2
     balance_scope: BalanceScope = "local"
     balance_choices: BalanceChoices = "all"
@@ -179,6 +194,7 @@ class MoEConfig:
             ("balance_scope", BalanceScope),
             ("balance_choices", BalanceChoices),
             ("parity", Parity),
+            ("pools", Pools),
         ):
             value = getattr(self, name)
             _require(value in get_args(choices), f"moe.{name}={value!r} is not one of {', '.join(get_args(choices))}")
@@ -236,6 +252,8 @@ class EncoderConfig:
         drop_path: stochastic depth of the last block; earlier ones grow to it linearly.
         sub_ln: LayerNorm before the attention output projection and before the second FFN matrix (BEiT-3, Magneto).
         norm_eps: epsilon of every LayerNorm.
+        multiway: pictures and texts have attention projections, LayerNorms and FFNs of their own (BEiT-3); false: all
+            weights of the blocks serve both.
     """
 
     dim: int = 768
@@ -249,6 +267,7 @@ class EncoderConfig:
     drop_path: float = 0.1
     sub_ln: bool = True
     norm_eps: float = 1e-5
+    multiway: bool = False
 
     def __post_init__(self) -> None:
         _require(self.ffn in ("dense", "moe", "mh_moe"), f"encoder.ffn={self.ffn!r} is not one of dense, moe, mh_moe")
@@ -268,11 +287,30 @@ class EncoderConfig:
                 self.depth >= self.moe.every,
                 f"moe.every={self.moe.every} leaves no sparse layer in encoder.depth={self.depth}",
             )
+            _require(
+                self.expert_pools == 1 or self.moe.router != "sigmoid_bias",
+                "moe.router=sigmoid_bias moves one bias a layer, but encoder.multiway has two routers there; use "
+                "moe.pools=shared or another router",
+            )
             self.expert_hidden_dim  # noqa: B018  (raises when parity has no solution)
+
+    def ffns(self, layer: int) -> int:
+        """How many FFNs block `layer` has: one for each modality under multiway, but for a shared pool of experts."""
+        return self.expert_pools if self.is_sparse(layer) else self.ways
 
     def is_sparse(self, layer: int) -> bool:
         """Whether block `layer` (from 0) has the sparse FFN."""
         return self.ffn != "dense" and (layer + 1) % self.moe.every == 0
+
+    @property
+    def ways(self) -> int:
+        """How many times the blocks have each of their weights that no pool of experts shares."""
+        return 2 if self.multiway else 1
+
+    @property
+    def expert_pools(self) -> int:
+        """Pools of num_experts experts in a sparse layer."""
+        return 2 if self.multiway and self.moe.pools == "modality" else 1
 
     @property
     def num_sparse(self) -> int:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import sentencepiece as spm
 import torch
+from safetensors.torch import load_file
 
 from mm_mhmoe import cli
 from mm_mhmoe.batch import Images, ImageTextBatch, Texts
@@ -16,6 +19,7 @@ from mm_mhmoe.config import EncoderConfig, MoEConfig, TextConfig, VisionConfig
 
 VISION = VisionConfig(image_size=16, patch_size=4)
 TEXT = TextConfig(vocab_size=40, max_length=8)
+BEIT3 = Path(__file__).parent / "golden" / "torchscale_beit3.safetensors"
 
 
 def make_config(**changes: Any) -> EncoderConfig:
@@ -82,6 +86,31 @@ def config() -> Callable[..., EncoderConfig]:
 def stream() -> Callable[..., ImageTextBatch]:
     """make_stream(kind, rows, ...): random batches for it."""
     return make_stream
+
+
+@pytest.fixture
+def released() -> dict[str, torch.Tensor]:
+    """A checkpoint with the names of BEiT-3's releases: two blocks of 16, 8 x 8 pixels, 24 words, random weights."""
+    prefix = "weight."
+    return {k.removeprefix(prefix): v.clone() for k, v in load_file(BEIT3).items() if k.startswith(prefix)}
+
+
+@pytest.fixture(scope="session")
+def xlmr_words(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """A SentencePiece model that begins as XLM-RoBERTa's: <unk>, <s>, </s>. Trained on made-up lines."""
+    folder = tmp_path_factory.mktemp("words")
+
+    def make(pieces: int) -> Path:
+        path = folder / f"{pieces}.spm"
+        if not path.exists():
+            lines = [f"a red car and the blue boat number {n} by a tree" for n in range(40)]
+            with path.open("wb") as file:
+                spm.SentencePieceTrainer.train(
+                    sentence_iterator=iter(lines), model_writer=file, vocab_size=pieces, num_threads=1, minloglevel=2
+                )
+        return path
+
+    return make
 
 
 @pytest.fixture

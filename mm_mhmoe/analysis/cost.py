@@ -88,9 +88,11 @@ def step_flops(config: EncoderConfig, workload: Workload, num_codes: int) -> Ste
 def active_share(config: EncoderConfig) -> float:
     """Largest share of a sparse layer's experts that one token can use: k of E, or k for each of its H sub-tokens.
 
-    Under expert choice all of them may take the same token.
+    Under expert choice all of them may take the same token. Experts of the other modality are out of reach.
     """
-    if config.ffn == "dense" or config.moe.router == "expert_choice":
+    if config.ffn == "dense":
         return 1.0
+    if config.moe.router == "expert_choice":
+        return 1.0 / config.expert_pools
     heads = config.moe.heads if config.ffn == "mh_moe" else 1
-    return min(1.0, heads * config.moe.top_k / config.moe.num_experts)
+    return min(1.0, heads * config.moe.top_k / config.moe.num_experts) / config.expert_pools

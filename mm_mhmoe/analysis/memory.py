@@ -199,13 +199,13 @@ def _task_heads(config: EncoderConfig, workload: Workload, arithmetic: Arithmeti
 def _copied_weights(config: EncoderConfig, arithmetic: Arithmetic, num_codes: int | None, ep: int) -> int:
     """Matrices that autocast casts for torch's Linear or a grouped product; looped or recomputed experts keep none."""
     dim, sparse = config.dim, config.num_sparse
-    copied = 3 * config.vision.patch_size**2 * dim + config.depth * 4 * dim**2
-    copied += (config.depth - sparse) * config.dense_size.parameters
+    copied = 3 * config.vision.patch_size**2 * dim + config.ways * config.depth * 4 * dim**2
+    copied += config.ways * (config.depth - sparse) * config.dense_size.parameters
     if sparse:
         size = config.sparse_size
         kept_here = arithmetic.grouped and not config.moe.recompute
         not_here = size.experts - (size.experts // ep if kept_here else 0)
-        copied += sparse * (size.parameters - not_here * size.matrices * size.width * size.hidden)
+        copied += config.expert_pools * sparse * (size.parameters - not_here * size.matrices * size.width * size.hidden)
     if num_codes is not None:
         copied += dim * (num_codes + config.text.vocab_size) + 4 * dim**2
     return copied

@@ -45,28 +45,31 @@ class Parameters:
 
     @property
     def active(self) -> int:
-        """What one token can use at most, as in records of scores: everything but the experts it cannot reach."""
+        """What one token can use at most, as in records of scores: everything but the experts it cannot reach.
+
+        Of a multiway encoder, both modalities' weights count, as a pair uses them.
+        """
         return self.total - self.unused_experts
 
 
 def count_parameters(config: EncoderConfig, num_codes: int | None = None) -> Parameters:
     """Counts an encoder, and with `num_codes` (vocabulary of the visual tokenizer) a PretrainModel."""
-    dim, moe, text = config.dim, config.moe, config.text
-    sparse = config.num_sparse
-    dense = config.depth - sparse
+    dim, moe, text, ways = config.dim, config.moe, config.text, config.ways
+    sparse = config.num_sparse * config.expert_pools
+    dense = (config.depth - config.num_sparse) * ways
     norm = 2 * dim
-    inner_norms = config.depth * norm + dense * 2 * config.ffn_dim if config.sub_ln else 0
+    inner_norms = ways * config.depth * norm + dense * 2 * config.ffn_dim if config.sub_ln else 0
     experts = sparse * _experts(config) if sparse else 0
     return Parameters(
         embeddings=linear(3 * config.vision.patch_size**2, dim)
-        + dim * (2 + 1 + config.vision.num_patches + text.vocab_size + text.max_length),
-        attention=config.depth * 4 * linear(dim, dim),
+        + dim * (2 + 1 + config.vision.num_patches + text.vocab_size + text.num_positions),
+        attention=ways * config.depth * 4 * linear(dim, dim),
         dense_ffn=dense * (linear(dim, config.ffn_dim) + linear(config.ffn_dim, dim)),
         router=sparse * router_parameters(config) if sparse else 0,
         head_and_merge=sparse * 2 * moe.projection_layers * linear(dim, dim) if config.ffn == "mh_moe" else 0,
         experts=experts,
         shared_experts=sparse * _shared_expert(config) if sparse else 0,
-        norms=(2 * config.depth + 1) * norm + inner_norms,
+        norms=ways * (2 * config.depth + 1) * norm + inner_norms,
         task_heads=0 if num_codes is None else _pretraining_heads(dim, num_codes, text.vocab_size),
         unused_experts=round((1 - active_share(config)) * experts),
     )

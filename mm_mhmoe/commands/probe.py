@@ -12,12 +12,14 @@ from pathlib import Path
 import torch
 from mm_mhmoe_data.datamodules import PretrainDataModule, RetrievalDataModule
 from mm_mhmoe_data.tokenizer import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from mm_mhmoe.analysis.routing_stats import layer_loads
 from mm_mhmoe.batch import ImageTextBatch
 from mm_mhmoe.commands.sources import data_path
 from mm_mhmoe.models.tasks import PretrainModel, RetrievalModel, TaskModel
+from mm_mhmoe.models.upcycling.layers import WAYS, Place
+from mm_mhmoe.nn import ways
 
 
 def probe_streams(
@@ -45,29 +47,36 @@ def probe_streams(
 
 
 @torch.no_grad()
-def ffn_inputs(model: TaskModel, streams: Sequence[ImageTextBatch]) -> dict[int, Tensor]:
-    """What the FFN of each block gets: (T, D)."""
+def ffn_inputs(model: TaskModel, streams: Sequence[ImageTextBatch]) -> dict[Place, Tensor]:
+    """What every FFN gets: (T, D)."""
     with _recorded(model) as inputs:
-        valid_T = model.encoder(*streams).valid_T
-    return {layer: x_TD[valid_T] for layer, x_TD in inputs.items()}
+        output = model.encoder(*streams)
+    valid_T, of = output.valid_T, {"image": ~output.is_text_T, "text": output.is_text_T}
+    return {place: x_TD[valid_T if isinstance(place, int) else valid_T[of[place[1]]]] for place, x_TD in inputs.items()}
 
 
 @torch.no_grad()
-def expert_counts(model: TaskModel, streams: Sequence[ImageTextBatch]) -> dict[int, Tensor]:
-    """How often the experts of each sparse block are used: (E,)."""
-    return {load.layer: load.all_E for load in layer_loads([model.encoder(*streams)])}
+def expert_counts(model: TaskModel, streams: Sequence[ImageTextBatch]) -> dict[Place, Tensor]:
+    """How often the experts of each sparse FFN are used: (E,)."""
+    loads = {load.layer: load.all_E for load in layer_loads([model.encoder(*streams)])}
+    if model.config.expert_pools == 1:
+        return dict(loads.items())
+    return {(n, way): half_E for n, all_E in loads.items() for way, half_E in zip(WAYS, all_E.chunk(2), strict=True)}
 
 
 @contextmanager
-def _recorded(model: TaskModel) -> Iterator[dict[int, Tensor]]:
-    inputs: dict[int, Tensor] = {}
+def _recorded(model: TaskModel) -> Iterator[dict[Place, Tensor]]:
+    inputs: dict[Place, Tensor] = {}
 
-    def keep(layer: int, x_TD: Tensor) -> None:
-        inputs[layer] = x_TD
+    def keep(place: Place, x_TD: Tensor) -> None:
+        inputs[place] = x_TD
 
+    places: list[tuple[Place, nn.Module]] = []
+    for layer, block in enumerate(model.encoder.blocks):
+        ffns = ways(block.get_submodule("ffn"))
+        places += [(layer, ffns[0])] if len(ffns) == 1 else [((layer, w), f) for w, f in zip(WAYS, ffns, strict=True)]
     hooks = [
-        block.get_submodule("ffn").register_forward_pre_hook(lambda _, given, layer=layer: keep(layer, given[0]))
-        for layer, block in enumerate(model.encoder.blocks)
+        ffn.register_forward_pre_hook(lambda _, given, place=place: keep(place, given[0])) for place, ffn in places
     ]
     try:
         yield inputs

@@ -10,7 +10,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mm_mhmoe.nn import FeedForward, Routing, Segment, SelfAttention
+from mm_mhmoe.nn import (
+    FeedForward,
+    Multiway,
+    MultiwayMoE,
+    Routing,
+    Segment,
+    SelfAttention,
+    by_modality,
+    each_modality,
+)
 
 
 class DropPath(nn.Module):
@@ -34,27 +43,39 @@ class Block(nn.Module):
     """x + attention(norm(x)), then x + ffn(norm(x)). Attention stays inside a row; the FFN sees all tokens.
 
     Args:
-        ffn: a FeedForward, or a sparse layer `(x_TD, valid_T) -> (y_TD, Routing)`.
+        ffn: a FeedForward, or a sparse layer `(x_TD, valid_T) -> (y_TD, Routing)`; or a Multiway, or MultiwayMoE, of
+            two of them.
+        multiway: whether pictures and texts have LayerNorms of their own.
     """
 
     def __init__(
-        self, attention: SelfAttention, ffn: nn.Module, *, dim: int, drop_path: float, norm_eps: float
+        self,
+        attention: SelfAttention,
+        ffn: nn.Module,
+        *,
+        dim: int,
+        drop_path: float,
+        norm_eps: float,
+        multiway: bool = False,
     ) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(dim, eps=norm_eps)
+        self.attention_norm = each_modality(lambda: nn.LayerNorm(dim, eps=norm_eps), multiway)
         self.attention = attention
-        self.ffn_norm = nn.LayerNorm(dim, eps=norm_eps)
+        self.ffn_norm = each_modality(lambda: nn.LayerNorm(dim, eps=norm_eps), multiway)
         self.ffn = ffn
         self.drop_path = DropPath(drop_path)
 
     def forward(
         self, x_TD: Tensor, segments: Sequence[Segment], valid_T: Tensor | None
     ) -> tuple[Tensor, Routing | None]:
-        x_TD = x_TD + self.drop_path(self.attention(self.attention_norm(x_TD), segments), segments)
-        h_TD = self.ffn_norm(x_TD)
+        h_TD = by_modality(self.attention_norm, x_TD, segments)
+        x_TD = x_TD + self.drop_path(self.attention(h_TD, segments), segments)
+        h_TD = by_modality(self.ffn_norm, x_TD, segments)
         routing = None
-        if isinstance(self.ffn, FeedForward):
-            y_TD = self.ffn(h_TD)
+        if isinstance(self.ffn, FeedForward | Multiway):
+            y_TD = by_modality(self.ffn, h_TD, segments)
+        elif isinstance(self.ffn, MultiwayMoE):
+            y_TD, routing = self.ffn(h_TD, segments, valid_T)
         else:
             y_TD, routing = self.ffn(h_TD, valid_T)
         return x_TD + self.drop_path(y_TD, segments), routing

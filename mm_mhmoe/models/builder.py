@@ -19,6 +19,8 @@ from mm_mhmoe.nn import (
     ImageEmbedding,
     MoE,
     MultiHeadMoE,
+    Multiway,
+    MultiwayMoE,
     PatchEmbedding,
     SelfAttention,
     SigmoidRouter,
@@ -33,25 +35,34 @@ def build_encoder(config: EncoderConfig) -> Encoder:
     vision, text = config.vision, config.text
     patch = PatchEmbedding(vision.patch_size, config.dim, mean=vision.pixel_mean, std=vision.pixel_std)
     image = ImageEmbedding(patch, vision.num_patches, config.dim)
-    words = TextEmbedding(text.vocab_size, text.max_length, config.dim, text.mask_id)
+    words = TextEmbedding(text.vocab_size, text.num_positions, config.dim, text.mask_id)
     rates = torch.linspace(0, config.drop_path, config.depth).tolist()
+    norms: dict[str, Any] = {"norm_eps": config.norm_eps, "multiway": config.multiway}
     blocks = [
         Block(
-            SelfAttention(config.dim, config.num_heads, sub_ln=config.sub_ln, norm_eps=config.norm_eps),
-            build_ffn(config, layer),
+            SelfAttention(config.dim, config.num_heads, sub_ln=config.sub_ln, **norms),
+            build_ffns(config, layer),
             dim=config.dim,
             drop_path=rates[layer],
-            norm_eps=config.norm_eps,
+            **norms,
         )
         for layer in range(config.depth)
     ]
-    encoder = Encoder(image, words, blocks, dim=config.dim, norm_eps=config.norm_eps)
+    encoder = Encoder(image, words, blocks, dim=config.dim, **norms)
     initialize(encoder, depth=config.depth, sub_ln=config.sub_ln)
     return encoder
 
 
+def build_ffns(config: EncoderConfig, layer: int) -> nn.Module:
+    """The FFN of block `layer`, or one for pictures and one for texts."""
+    if config.ffns(layer) == 1:
+        return build_ffn(config, layer)
+    kind = MultiwayMoE if config.is_sparse(layer) else Multiway
+    return kind(build_ffn(config, layer), build_ffn(config, layer))
+
+
 def build_ffn(config: EncoderConfig, layer: int) -> nn.Module:
-    """The FFN of block `layer`: dense, MoE on tokens, or MoE on sub-tokens inside MultiHeadMoE."""
+    """One FFN of block `layer`: dense, MoE on tokens, or MoE on sub-tokens inside MultiHeadMoE."""
     inner: dict[str, Any] = {"sub_ln": config.sub_ln, "norm_eps": config.norm_eps}
     if not config.is_sparse(layer):
         return FeedForward(config.dim, config.ffn_dim, **inner)

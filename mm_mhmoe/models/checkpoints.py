@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mm_mhmoe.config import EncoderConfig
+from mm_mhmoe.models.positions import resample_positions
 from mm_mhmoe.models.tasks import PretrainModel, RetrievalModel, TaskModel, VQAModel
 from mm_mhmoe.models.visual_tokenizer import VisualTokenizer, VisualTokenizerConfig
 
@@ -191,18 +193,26 @@ def read_encoder_config(source: str | Path) -> EncoderConfig:
 
 
 def load_encoder(source: str | Path, into: TaskModel) -> None:
-    """Copies the encoder's weights of another model; heads stay as they are.
+    """Copies the encoder's weights of another model; heads stay as they are. Under another size of pictures, the
+    positions of patches are interpolated.
 
     Raises:
         ValueError: the two encoders' configurations differ; names the fields and both values.
     """
-    differing = _differences(read_encoder_config(source).to_dict(), into.config.to_dict())
-    differing = {k: v for k, v in differing.items() if k not in _FREE_FIELDS}
+    theirs = read_encoder_config(source)
+    free = _FREE_FIELDS
+    if theirs.text.num_positions == into.text.num_positions:  # then a text's longest length is no matter of weights
+        free = free | {"text.max_length", "text.positions"}
+    differing = _differences(theirs.to_dict(), into.config.to_dict())
+    differing = {k: v for k, v in differing.items() if k not in free}
     if differing:
         told = "; ".join(f"{name}: checkpoint {a}, this run {b}" for name, (a, b) in differing.items())
         raise ValueError(f"the encoder of {source} does not fit this run: {told}. Use the checkpoint's values")
     prefix = "encoder."
     weights = {k.removeprefix(prefix): v for k, v in read_weights(source).items() if k.startswith(prefix)}
+    positions = "image.positions_ND"
+    if theirs.vision.grid != into.vision.grid and positions in weights:
+        weights[positions] = resample_positions(weights[positions], theirs.vision.grid, into.vision.grid)
     load_weights(into.encoder, weights, source)
 
 
@@ -211,10 +221,27 @@ def load_pretrained(source: str | Path, into: PretrainModel) -> None:
     load_encoder(source, into)
     config = read_config(source)
     if config["kind"] == "pretrain" and config.get("num_codes") == into.num_codes:
-        load_weights(into, read_weights(source), source)
+        prefix = "encoder."
+        heads = {k: v for k, v in read_weights(source).items() if not k.startswith(prefix)}
+        encoder = {f"{prefix}{k}": v for k, v in into.encoder.state_dict().items()}
+        load_weights(into, heads | encoder, source)
 
 
-_FREE_FIELDS = {"drop_path", "moe.balance_loss_weight", "moe.z_loss_weight"}  # change training, not the weights
+def at_image_size(model: TaskModel, image_size: int) -> TaskModel:
+    """The same model for pictures of another size, with interpolated positions of patches. Raises ValueError when
+    patches do not divide it."""
+    config = replace(model.config, vision=replace(model.vision, image_size=image_size))
+    made = build({**describe(model), "encoder": config.to_dict()})
+    assert isinstance(made, TaskModel)
+    name = "encoder.image.positions_ND"
+    weights = model.state_dict()
+    weights[name] = resample_positions(weights[name], model.vision.grid, config.vision.grid)
+    made.load_state_dict(weights)
+    return made.eval()
+
+
+# What changes training, or what is brought into another form, but no weight's meaning.
+_FREE_FIELDS = {"drop_path", "moe.balance_loss_weight", "moe.z_loss_weight", "vision.image_size"}
 
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mm_mhmoe.batch import ImageTextBatch
 from mm_mhmoe.models.block import Block
-from mm_mhmoe.nn import ImageEmbedding, Routing, Segment, TextEmbedding
+from mm_mhmoe.nn import ImageEmbedding, Routing, Segment, TextEmbedding, by_modality, each_modality
 
 
 class StreamStates(NamedTuple):
@@ -62,13 +62,20 @@ class Encoder(nn.Module):
     """
 
     def __init__(
-        self, image: ImageEmbedding, text: TextEmbedding, blocks: Sequence[Block], *, dim: int, norm_eps: float
+        self,
+        image: ImageEmbedding,
+        text: TextEmbedding,
+        blocks: Sequence[Block],
+        *,
+        dim: int,
+        norm_eps: float,
+        multiway: bool = False,
     ) -> None:
         super().__init__()
         self.image = image
         self.text = text
         self.blocks = nn.ModuleList(blocks)
-        self.norm = nn.LayerNorm(dim, eps=norm_eps)
+        self.norm = each_modality(lambda: nn.LayerNorm(dim, eps=norm_eps), multiway)
         self.dim = dim
 
     def forward(self, *streams: ImageTextBatch) -> EncoderOutput:
@@ -87,13 +94,13 @@ class Encoder(nn.Module):
             x_TD, routing = block(x_TD, segments, valid_T if padded else None)
             if routing is not None:
                 routings.append(LayerRouting(index, routing))
-        x_TD = self.norm(x_TD)
+        x_TD = by_modality(self.norm, x_TD, segments)
 
         states = []
         flat = x_TD.split([segment.batch * segment.length for segment in segments])
         for part, rows_TD in zip(embedded, flat, strict=True):
             states_BLD = rows_TD.unflatten(0, (part.segment.batch, part.segment.length))
-            cut = part.image_length
+            cut = part.segment.image_length
             states.append(
                 StreamStates(
                     states_BLD[:, :cut] if cut else None,
@@ -119,8 +126,8 @@ class Encoder(nn.Module):
         states_BLD = torch.cat(states, dim=1)
         valid_BL = torch.cat(valid, dim=1)
         batch, length = states_BLD.shape[:2]
-        segment = Segment(batch, length, valid_BL if stream.texts is not None else None)
-        return _Embedded(states_BLD, valid_BL, torch.cat(is_text, dim=1), segment, image_length)
+        segment = Segment(batch, length, valid_BL if stream.texts is not None else None, image_length)
+        return _Embedded(states_BLD, valid_BL, torch.cat(is_text, dim=1), segment)
 
 
 class _Embedded(NamedTuple):
@@ -128,4 +135,3 @@ class _Embedded(NamedTuple):
     valid_BL: Tensor
     is_text_BL: Tensor
     segment: Segment
-    image_length: int

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from mm_mhmoe.nn import Experts, FeedForward, MultiHeadMoE, SelfAttention
+from mm_mhmoe.nn import Experts, FeedForward, MultiHeadMoE, SelfAttention, ways
 
 
 @torch.no_grad()
@@ -30,9 +30,9 @@ def initialize(model: nn.Module, *, depth: int, sub_ln: bool) -> None:
                     nn.init.xavier_uniform_(matrix)
     for module in model.modules():
         if isinstance(module, SelfAttention):
-            query_key_value = module.qkv.weight.chunk(3)
-            for matrix in query_key_value:
-                nn.init.xavier_uniform_(matrix)
+            for qkv in ways(module.qkv):
+                for matrix in qkv.get_parameter("weight").chunk(3):
+                    nn.init.xavier_uniform_(matrix)
     if sub_ln:
         _scale(model, math.sqrt(math.log(2 * depth)))
 
@@ -40,8 +40,9 @@ def initialize(model: nn.Module, *, depth: int, sub_ln: bool) -> None:
 def _scale(model: nn.Module, gain: float) -> None:
     for module in model.modules():
         if isinstance(module, SelfAttention):
-            module.qkv.weight.chunk(3)[2].mul_(gain)
-            module.proj.weight.mul_(gain)
+            for qkv, proj in zip(ways(module.qkv), ways(module.proj), strict=True):
+                qkv.get_parameter("weight").chunk(3)[2].mul_(gain)
+                proj.get_parameter("weight").mul_(gain)
         elif isinstance(module, FeedForward):
             module.fc1.weight.mul_(gain)
             module.fc2.weight.mul_(gain)

@@ -1,6 +1,6 @@
 """Layers: pure tensors, no configuration, no training framework, no process groups."""
 
-from mm_mhmoe.nn.attention import Segment, SelfAttention
+from mm_mhmoe.nn.attention import SelfAttention
 from mm_mhmoe.nn.balance import expert_counts, expert_load, load_balance_loss, router_z_loss
 from mm_mhmoe.nn.capacity import Capacity
 from mm_mhmoe.nn.dispatch import DispatchPlan, DroplessDispatcher
@@ -10,9 +10,11 @@ from mm_mhmoe.nn.experts import Experts
 from mm_mhmoe.nn.feedforward import FeedForward
 from mm_mhmoe.nn.moe import MoE
 from mm_mhmoe.nn.multihead_moe import MultiHeadMoE
+from mm_mhmoe.nn.multiway import Multiway, MultiwayMoE, by_modality, each_modality, ways
 from mm_mhmoe.nn.router import TopKRouter
 from mm_mhmoe.nn.routing import Routing
 from mm_mhmoe.nn.rows import Rows, sort_rows, weighted_sum
+from mm_mhmoe.nn.segments import Segment
 from mm_mhmoe.nn.sigmoid_router import SigmoidRouter
 from mm_mhmoe.nn.xmoe_router import XMoERouter
 
@@ -26,6 +28,8 @@ __all__ = [
     "ImageEmbedding",
     "MoE",
     "MultiHeadMoE",
+    "Multiway",
+    "MultiwayMoE",
     "PatchEmbedding",
     "Routing",
     "Rows",
@@ -35,6 +39,8 @@ __all__ = [
     "TextEmbedding",
     "TopKRouter",
     "XMoERouter",
+    "by_modality",
+    "each_modality",
     "expert_counts",
     "expert_load",
     "load_balance_loss",
@@ -42,5 +48,6 @@ __all__ = [
     "router_z_loss",
     "sort_rows",
     "unpatchify",
+    "ways",
     "weighted_sum",
 ]

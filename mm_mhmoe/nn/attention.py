@@ -6,22 +6,13 @@ Legend: B batch, L sequence, T tokens, D model dim, H heads, d head dim.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-class Segment(NamedTuple):
-    """One stream inside the flat tokens: `batch` rows of `length` tokens.
-
-    valid_BL: True at real tokens, False at padding; None: there is no padding.
-    """
-
-    batch: int
-    length: int
-    valid_BL: Tensor | None
+from mm_mhmoe.nn.multiway import by_modality, each_modality
+from mm_mhmoe.nn.segments import Segment
 
 
 class SelfAttention(nn.Module):
@@ -33,25 +24,28 @@ class SelfAttention(nn.Module):
         dim: width of a token; a multiple of num_heads.
         num_heads: attention heads.
         sub_ln: whether the inner LayerNorm is there.
+        multiway: whether pictures and texts have projections and inner LayerNorms of their own.
     """
 
-    def __init__(self, dim: int, num_heads: int, *, sub_ln: bool = True, norm_eps: float = 1e-5) -> None:
+    def __init__(
+        self, dim: int, num_heads: int, *, sub_ln: bool = True, norm_eps: float = 1e-5, multiway: bool = False
+    ) -> None:
         super().__init__()
         if dim % num_heads:
             raise ValueError(f"dim={dim} is not a multiple of num_heads={num_heads}")
         self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.norm = nn.LayerNorm(dim, eps=norm_eps) if sub_ln else nn.Identity()
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = each_modality(lambda: nn.Linear(dim, 3 * dim), multiway)
+        self.norm = each_modality(lambda: nn.LayerNorm(dim, eps=norm_eps), multiway) if sub_ln else nn.Identity()
+        self.proj = each_modality(lambda: nn.Linear(dim, dim), multiway)
 
     def forward(self, x_TD: Tensor, segments: Sequence[Segment]) -> Tensor:
         """(T, D) -> (T, D). Raises ValueError when the segments do not add up to T tokens."""
         sizes = [segment.batch * segment.length for segment in segments]
         if sum(sizes) != len(x_TD):
             raise ValueError(f"segments of {sizes} tokens do not add up to the {len(x_TD)} tokens given")
-        parts = self.qkv(x_TD).split(sizes)
+        parts = by_modality(self.qkv, x_TD, segments).split(sizes)
         mixed_TD = torch.cat([self._attend(part, segment) for part, segment in zip(parts, segments, strict=True)])
-        return self.proj(self.norm(mixed_TD))
+        return by_modality(self.proj, by_modality(self.norm, mixed_TD, segments), segments)
 
     def _attend(self, qkv_T: Tensor, segment: Segment) -> Tensor:
         split = qkv_T.view(segment.batch, segment.length, 3, self.num_heads, -1)

@@ -19,6 +19,8 @@ class Routing:
     weights_SK: fp32 weights of those experts' outputs.
     valid_S:    False at padding, which no expert sees and no statistic counts; None: all are valid.
     sent_SK:    False where an expert is not computed (it is full, or was not taken after all); None: all are computed.
+    pools:      where two pools of experts share the (sub-)tokens (`MultiwayMoE`), the routing of each that has any: a
+                balance loss is a matter of one pool.
     """
 
     logits_SE: Tensor
@@ -27,6 +29,12 @@ class Routing:
     weights_SK: Tensor
     valid_S: Tensor | None = None
     sent_SK: Tensor | None = None
+    pools: tuple[Routing, ...] = ()
+
+    @property
+    def each_pool(self) -> tuple[Routing, ...]:
+        """The routing of every pool; most often there is one."""
+        return self.pools or (self,)
 
     @property
     def num_experts(self) -> int:
@@ -39,6 +47,7 @@ class Routing:
             logits_SE=self.logits_SE.detach(),
             prob_SE=self.prob_SE.detach(),
             weights_SK=self.weights_SK.detach(),
+            pools=tuple(pool.detach() for pool in self.pools),
         )
 
     def kept(self, values_S: Tensor) -> Tensor:

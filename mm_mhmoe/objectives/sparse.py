@@ -29,9 +29,10 @@ def auxiliary_losses(
         "first_choice": config.balance_choices == "first",
         "all_reduce": all_reduce if config.balance_scope == "global" else None,
     }
+    pools = [pool for layer in routing for pool in layer.routing.each_pool]
     return {
-        "balance": torch.stack([load_balance_loss(layer.routing, **options) for layer in routing]).mean(),
-        "router_z": torch.stack([router_z_loss(layer.routing) for layer in routing]).mean(),
+        "balance": torch.stack([load_balance_loss(pool, **options) for pool in pools]).mean(),
+        "router_z": torch.stack([router_z_loss(pool) for pool in pools]).mean(),
     }
 
 

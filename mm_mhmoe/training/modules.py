@@ -69,7 +69,8 @@ def sparse_metrics(output: EncoderOutput) -> dict[str, Tensor]:
     """Largest share of an expert over the uniform share, averaged over layers: 1 is perfect balance."""
     if not output.routing:
         return {}
-    loads = torch.stack([expert_load(layer.routing).max() * layer.routing.num_experts for layer in output.routing])
+    pools = [pool for layer in output.routing for pool in layer.routing.each_pool]
+    loads = torch.stack([expert_load(pool).max() * pool.num_experts for pool in pools])
     return {"expert_load": loads.mean()}
 
 

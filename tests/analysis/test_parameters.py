@@ -64,6 +64,22 @@ def test_every_part_is_that_of_the_real_model(config, ffn, sub_ln, options) -> N
     assert count_parameters(made).total == sum(p.numel() for p in build_encoder(made).parameters())
 
 
+@pytest.mark.parametrize("ffn", ["dense", "moe", "mh_moe"])
+@pytest.mark.parametrize("pools", ["modality", "shared"])
+def test_multiway_has_the_parts_twice(config, ffn, pools) -> None:
+    moe = MoEConfig(num_experts=8, shared_experts=1, pools=pools)
+    made = config(ffn=ffn, depth=3, multiway=True, moe=moe)
+    made = replace(made, text=replace(made.text, positions=20))
+    counted = count_parameters(made, num_codes=24)
+    assert counted.by_part() == real(PretrainModel(made, num_codes=24))
+    plain = count_parameters(replace(made, multiway=False), num_codes=24)
+    assert counted.attention == 2 * plain.attention and counted.norms - plain.norms == plain.norms
+    twice = 2 if pools == "modality" else 1
+    assert counted.experts == twice * plain.experts and counted.router == twice * plain.router
+    if ffn == "mh_moe":  # 4 heads x top-2 reach all 8 experts of one pool
+        assert counted.unused_experts == (twice - 1) * plain.experts
+
+
 def test_active_leaves_out_the_experts_that_a_token_cannot_reach(config) -> None:
     for ffn, used in (("moe", 2), ("mh_moe", 8)):
         made = config(ffn=ffn, moe=MoEConfig(num_experts=16, top_k=2, heads=4, every=1))

@@ -45,6 +45,26 @@ def test_scales(config, sub_ln: bool, gain: float) -> None:
         assert largest(weight) > 0.97 * expected
 
 
+def test_both_modalities_have_the_scales(config) -> None:
+    torch.manual_seed(0)
+    block, gain = (
+        build_encoder(config(depth=DEPTH, multiway=True, ffn="dense")).blocks[0],
+        math.sqrt(math.log(2 * DEPTH)),
+    )
+    for way in ("image", "text"):
+        query, key, value = getattr(block.attention.qkv, way).weight.chunk(3)
+        ffn = getattr(block.ffn, way)
+        for weight, expected in (
+            (query, bound(32, 32)),
+            (key, bound(32, 32)),
+            (value, gain * bound(32, 32)),
+            (getattr(block.attention.proj, way).weight, gain * bound(32, 32)),
+            (ffn.fc1.weight, gain * bound(32, 128)),
+            (ffn.fc2.weight, gain * bound(128, 32)),
+        ):
+            assert 0.97 * expected < largest(weight) <= expected * (1 + 1e-6)
+
+
 def test_experts_start_different(config) -> None:
     experts = build_encoder(config()).blocks[1].ffn.moe.experts
     assert not torch.equal(experts.w1_EdF[0], experts.w1_EdF[1])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mm_mhmoe.config import EncoderConfig
 from mm_mhmoe.models.builder import build_ffn
 from mm_mhmoe.models.upcycling.copies import given
-from mm_mhmoe.models.upcycling.layers import Weights, built_ffn, convert_ffns, moe_of, sparse_layers
+from mm_mhmoe.models.upcycling.layers import Place, Weights, built_ffn, convert_ffns, layer_of, moe_of, sparse_layers
 from mm_mhmoe.nn import FeedForward, MultiHeadMoE
 
 
@@ -32,9 +32,9 @@ def to_dense(
     # Without dense FFNs beside them, the experts may have any width.
     target = replace(config, ffn="dense", ffn_dim=config.expert_hidden_dim)
 
-    def convert(layer: int, part: Weights) -> Mapping[str, Tensor]:
-        ffn = built_ffn(config, layer, part)
-        dense = build_ffn(target, layer).to(next(iter(part.values())).dtype)
+    def convert(place: Place, part: Weights) -> Mapping[str, Tensor]:
+        ffn = built_ffn(config, layer_of(place), part)
+        dense = build_ffn(target, layer_of(place)).to(next(iter(part.values())).dtype)
         assert isinstance(dense, FeedForward)
         _fill(dense, ffn, expert)
         if isinstance(ffn, MultiHeadMoE) and config.moe.projection_layers:
@@ -73,6 +73,10 @@ def _check(config: EncoderConfig, expert: int | None) -> None:
     moe = config.moe
     if config.ffn == "dense":
         raise ValueError("the model is dense already")
+    if config.multiway and config.expert_pools == 1:
+        raise ValueError(
+            f"moe.pools={moe.pools}: pictures and texts share a pool, and a dense multiway encoder has an FFN for each"
+        )
     if expert is not None and not 0 <= expert < moe.num_experts:
         raise ValueError(f"expert={expert} is not one of 0 to {moe.num_experts - 1}")
     if moe.shared_experts:

@@ -13,34 +13,43 @@ from mm_mhmoe.models.builder import build_ffn
 from mm_mhmoe.nn import MoE, MultiHeadMoE
 
 Weights = dict[str, Tensor]
+# An FFN by its block's index, or by (index, "image" or "text") where a block of a multiway encoder has two.
+Place = int | tuple[int, str]
+WAYS = ("image", "text")
 
 # A model of models/tasks.py has "encoder." in front, an encoder alone has not.
-_FFN = re.compile(r"((?:encoder\.)?blocks\.(\d+)\.ffn\.)(.+)")
+_FFN = re.compile(r"((?:encoder\.)?blocks\.(\d+)\.ffn\.(?:(image|text)\.)?)(.+)")
+
+
+def layer_of(place: Place) -> int:
+    """The index of the block that an FFN lies in."""
+    return place if isinstance(place, int) else place[0]
 
 
 def convert_ffns(
-    weights: Mapping[str, Tensor], layers: Iterable[int], convert: Callable[[int, Weights], Mapping[str, Tensor]]
+    weights: Mapping[str, Tensor], layers: Iterable[int], convert: Callable[[Place, Weights], Mapping[str, Tensor]]
 ) -> Weights:
-    """A copy of the weights in which `convert(layer, its weights)` stands for the FFN of each of the blocks named.
+    """A copy of the weights in which `convert(place, its weights)` stands for every FFN of the blocks named.
 
     Raises:
         ValueError: a block has no FFN among the weights.
     """
-    found: dict[int, Weights] = {layer: {} for layer in layers}
-    prefixes: dict[int, str] = {}
+    wanted = list(layers)
+    found: dict[Place, Weights] = {}
+    prefixes: dict[Place, str] = {}
     kept: Weights = {}
     for name, value in weights.items():
         match = _FFN.fullmatch(name)
-        if match is not None and int(match[2]) in found:
-            layer = int(match[2])
-            prefixes[layer] = match[1]
-            found[layer][match[3]] = value
+        if match is not None and int(match[2]) in wanted:
+            place: Place = (int(match[2]), match[3]) if match[3] else int(match[2])
+            prefixes[place] = match[1]
+            found.setdefault(place, {})[match[4]] = value
         else:
             kept[name] = value.clone()
-    for layer, part in found.items():
-        if not part:
-            raise ValueError(f"the weights hold no FFN of block {layer}; they do not fit the encoder's configuration")
-        kept |= {prefixes[layer] + name: value.contiguous() for name, value in convert(layer, part).items()}
+    for layer in set(wanted) - {layer_of(place) for place in found}:
+        raise ValueError(f"the weights hold no FFN of block {layer}; they do not fit the encoder's configuration")
+    for place in sorted(found, key=lambda place: wanted.index(layer_of(place))):
+        kept |= {prefixes[place] + name: value.contiguous() for name, value in convert(place, found[place]).items()}
     return kept
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mm_mhmoe.config import EncoderConfig
 from mm_mhmoe.models.upcycling.copies import add_noise
-from mm_mhmoe.models.upcycling.layers import Weights, built_ffn, convert_ffns, moe_of, sparse_layers
+from mm_mhmoe.models.upcycling.layers import Place, Weights, built_ffn, convert_ffns, layer_of, moe_of, sparse_layers
 
 # What a router holds for each expert. All that the experts themselves hold is stacked.
 _ROUTER_ROWS = ("router.gate.weight", "router.embeddings_ER")
@@ -26,7 +26,7 @@ def resize(
     noise: float = 0.0,
     router_noise: float = 0.0,
     seed: int = 0,
-    counts: Mapping[int, Tensor] | None = None,
+    counts: Mapping[Place, Tensor] | None = None,
 ) -> tuple[EncoderConfig, Weights]:
     """A sparse model (moe or mh_moe) with more or fewer experts.
 
@@ -38,7 +38,7 @@ def resize(
         noise: deviation of what is added to the experts' matrices, in units of each matrix's own deviation.
         router_noise: the same for the router's row of each expert. Without it, clones are always chosen together.
         seed: of both.
-        counts: for fewer experts: by block, how often each expert is used, (E,); without it the first ones stay.
+        counts: for fewer experts: by place, how often each expert is used, (E,); without it the first ones stay.
 
     Raises:
         ValueError: the model is dense, or a number does not fit.
@@ -55,9 +55,9 @@ def resize(
         changed = replace(changed, parity="none", hidden_dim=config.expert_hidden_dim)
     target = replace(config, moe=changed)
 
-    def convert(layer: int, part: Weights) -> Mapping[str, Tensor]:
-        chosen_K = _chosen(moe.num_experts, num_experts, None if counts is None else counts[layer])
-        ffn = built_ffn(target, layer, {name: _rows(name, value, chosen_K) for name, value in part.items()})
+    def convert(place: Place, part: Weights) -> Mapping[str, Tensor]:
+        chosen_K = _chosen(moe.num_experts, num_experts, None if counts is None else counts[place])
+        ffn = built_ffn(target, layer_of(place), {name: _rows(name, value, chosen_K) for name, value in part.items()})
         add_noise(moe_of(ffn).experts, noise)
         for name, rows in ffn.named_parameters() if router_noise else ():
             if name.endswith(_ROUTER_ROWS):
@@ -91,13 +91,13 @@ def to_single_head(
     )
     target = replace(config, ffn="mh_moe", moe=moe)
 
-    def convert(layer: int, part: Weights) -> Mapping[str, Tensor]:
+    def convert(place: Place, part: Weights) -> Mapping[str, Tensor]:
         inner = {f"moe.{name}": value.clone() for name, value in part.items()}
         like = part["experts.w1_EdF"]
         for name in ("head", "merge") if projection_layers else ():
             inner[f"{name}.weight"] = torch.eye(config.dim, dtype=like.dtype)
             inner[f"{name}.bias"] = torch.zeros(config.dim, dtype=like.dtype)
-        return built_ffn(target, layer, inner).state_dict()
+        return built_ffn(target, layer_of(place), inner).state_dict()
 
     return target, convert_ffns(weights, sparse_layers(config), convert)
 

@@ -11,7 +11,7 @@ from mm_mhmoe.config import EncoderConfig
 from mm_mhmoe.models.builder import build_ffn
 from mm_mhmoe.models.init import initialize
 from mm_mhmoe.models.upcycling.copies import copy_start
-from mm_mhmoe.models.upcycling.layers import Weights, built_ffn, convert_ffns, sparse_layers
+from mm_mhmoe.models.upcycling.layers import Place, Weights, built_ffn, convert_ffns, layer_of, sparse_layers
 from mm_mhmoe.models.upcycling.multihead import multihead_start, synthetic_inputs
 from mm_mhmoe.nn import FeedForward, MultiHeadMoE
 
@@ -23,7 +23,7 @@ def to_sparse(
     *,
     noise: float = 0.0,
     seed: int = 0,
-    inputs: Mapping[int, Tensor] | None = None,
+    inputs: Mapping[Place, Tensor] | None = None,
 ) -> tuple[EncoderConfig, Weights]:
     """A dense model with experts in every moe.every-th FFN; all else stays as it is.
 
@@ -37,7 +37,7 @@ def to_sparse(
         target: the configuration wanted; differs from config in `ffn` and `moe` only.
         noise: deviation of what is added to each expert's matrices, in units of the matrix's own deviation.
         seed: of the fresh routers, and of the noise.
-        inputs: (T, D) inputs of the dense FFNs by block, which the merge layer of mh_moe is fitted on; without it,
+        inputs: (T, D) inputs of the dense FFNs by place, which the merge layer of mh_moe is fitted on; without it,
             random ones.
 
     Raises:
@@ -47,13 +47,13 @@ def to_sparse(
     if noise < 0:
         raise ValueError(f"noise={noise} must not be negative")
 
-    def convert(layer: int, part: Weights) -> Mapping[str, Tensor]:
-        dense = built_ffn(config, layer, part)
+    def convert(place: Place, part: Weights) -> Mapping[str, Tensor]:
+        dense = built_ffn(config, layer_of(place), part)
         assert isinstance(dense, FeedForward)
-        ffn = _fresh_ffn(target, layer).to(dense.fc1.weight.dtype)
+        ffn = _fresh_ffn(target, layer_of(place)).to(dense.fc1.weight.dtype)
         if isinstance(ffn, MultiHeadMoE) and ffn.heads > 1:
-            real = None if inputs is None else inputs.get(layer)
-            multihead_start(ffn, dense, _inputs(weights, layer, config) if real is None else real, noise=noise)
+            real = None if inputs is None else inputs.get(place)
+            multihead_start(ffn, dense, _inputs(weights, place, config) if real is None else real, noise=noise)
         else:
             copy_start(ffn, dense, noise=noise)
         return ffn.state_dict()
@@ -81,9 +81,10 @@ def _fresh_ffn(config: EncoderConfig, layer: int) -> nn.Module:
     return ffn
 
 
-def _inputs(weights: Mapping[str, Tensor], layer: int, config: EncoderConfig) -> Tensor:
-    prefix = "encoder." if f"encoder.blocks.{layer}.ffn_norm.weight" in weights else ""
-    names = [f"{prefix}blocks.{layer}.ffn_norm.{part}" for part in ("weight", "bias")]
+def _inputs(weights: Mapping[str, Tensor], place: Place, config: EncoderConfig) -> Tensor:
+    norm = f"blocks.{place}.ffn_norm" if isinstance(place, int) else f"blocks.{place[0]}.ffn_norm.{place[1]}"
+    prefix = "encoder." if f"encoder.{norm}.weight" in weights else ""
+    names = [f"{prefix}{norm}.{part}" for part in ("weight", "bias")]
     return synthetic_inputs(weights[names[0]], weights[names[1]], eps=config.norm_eps)
 
 
@@ -101,6 +102,11 @@ def _check(config: EncoderConfig, target: EncoderConfig) -> None:
     differing = [name for name in ours if name not in ("ffn", "moe") and ours[name] != theirs[name]]
     if differing:
         raise ValueError(f"{', '.join(differing)}: upcycling changes ffn and moe only; keep the dense model's values")
+    if target.multiway and target.expert_pools == 1:
+        raise ValueError(
+            f"moe.pools={moe.pools}: pictures and texts have FFNs of their own, and one pool cannot be copies of both; "
+            "use moe.pools=modality"
+        )
     if moe.activation != "gelu":
         raise ValueError(f"moe.activation={moe.activation}: a dense GELU FFN cannot become such experts; use gelu")
     if not moe.expert_bias:

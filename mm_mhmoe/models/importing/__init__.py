@@ -1,0 +1,20 @@
+"""Other people's weights as models of this project: pure functions of their names and tensors.
+
+docs/IMPORT.md says what is taken from where.
+"""
+
+from mm_mhmoe.models.importing.beit3 import beit3_config, beit3_model
+from mm_mhmoe.models.importing.files import read_state_dict
+from mm_mhmoe.models.importing.timm_vit import vit_config, vit_model
+from mm_mhmoe.models.importing.words import project_order, project_tokenizer, reorder_words
+
+__all__ = [
+    "beit3_config",
+    "beit3_model",
+    "project_order",
+    "project_tokenizer",
+    "read_state_dict",
+    "reorder_words",
+    "vit_config",
+    "vit_model",
+]

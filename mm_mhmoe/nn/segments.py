@@ -1,0 +1,59 @@
+"""Several streams in one flat list of tokens, and its parts by modality. Legend: T tokens, B batch, L length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Segment(NamedTuple):
+    """One stream inside the flat tokens: `batch` rows of `length` tokens.
+
+    valid_BL:     True at real tokens, False at padding; None: there is no padding.
+    image_length: how many tokens a row begins with are of a picture; the others are of a text. Only Multiway asks.
+    """
+
+    batch: int
+    length: int
+    valid_BL: Tensor | None
+    image_length: int = 0
+
+
+def split_modalities(x_TD: Tensor, segments: Sequence[Segment]) -> tuple[Tensor, Tensor]:
+    """The tokens of pictures and those of texts, each in the order of the flat list.
+
+    A stream of one modality is a slice; only pairs, whose rows have both, are copied.
+    """
+    images, texts = [x_TD[:0]], [x_TD[:0]]
+    for part_TD, segment in zip(x_TD.split([s.batch * s.length for s in segments]), segments, strict=True):
+        if segment.image_length in (0, segment.length):
+            (images if segment.image_length else texts).append(part_TD)
+            continue
+        rows_BLD = part_TD.unflatten(0, (segment.batch, segment.length))
+        image_BLD, text_BLD = rows_BLD.split([segment.image_length, segment.length - segment.image_length], dim=1)
+        images.append(image_BLD.flatten(0, 1))
+        texts.append(text_BLD.flatten(0, 1))
+    return _joined(images), _joined(texts)
+
+
+def join_modalities(image_TD: Tensor, text_TD: Tensor, segments: Sequence[Segment]) -> Tensor:
+    """The inverse of `split_modalities`, for tensors of any width and number of axes behind the tokens."""
+    image_sizes = [s.batch * s.image_length for s in segments]
+    text_sizes = [s.batch * (s.length - s.image_length) for s in segments]
+    parts = []
+    for segment, image, text in zip(segments, image_TD.split(image_sizes), text_TD.split(text_sizes), strict=True):
+        if segment.image_length in (0, segment.length):
+            parts.append(image if segment.image_length else text)
+            continue
+        rows = [image.unflatten(0, (segment.batch, -1)), text.unflatten(0, (segment.batch, -1))]
+        parts.append(torch.cat(rows, dim=1).flatten(0, 1))
+    return torch.cat(parts)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Without a copy where only one part has rows."""
+    filled = [part for part in parts if len(part)]
+    return torch.cat(filled) if len(filled) > 1 else (filled or parts)[0]

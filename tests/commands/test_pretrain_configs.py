@@ -1,0 +1,83 @@
+"""Truth: what FACTS of the papers say (sizes, masks, optimiser), and `plan` for the cost that a file opens with."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mm_mhmoe.analysis.memory import Arithmetic
+from mm_mhmoe.analysis.mesh import Mesh
+from mm_mhmoe.analysis.plan import make_plan
+from mm_mhmoe.analysis.workload import Workload
+from mm_mhmoe.commands.parser import configured
+from mm_mhmoe.commands.plan_tables import amount
+from mm_mhmoe.commands.pretrain import pretrain
+from mm_mhmoe.sizing import FFNSize, solve
+
+FOLDER = Path(__file__).parents[2] / "configs" / "pretrain"
+PAPER = {
+    "beit3_base_paper": 6144,
+    "mhmoe_paper_base_8e": 512,
+    "mhmoe_paper_base_32e": 512,
+    "mhmoe_base_parity_flops": 6144,
+}
+STREAMS = ("batch_images", "batch_texts", "batch_pairs")
+
+
+@pytest.fixture(params=PAPER)
+def named(request):
+    path = FOLDER / f"{request.param}.yaml"
+    return request.param, path.read_text(), configured(pretrain, path)
+
+
+def test_the_published_details(named) -> None:
+    name, _, values = named
+    encoder, optim, run = values["encoder"], values["optim"], values["run"]
+    assert (encoder.dim, encoder.depth, encoder.num_heads, encoder.ffn_dim) == (768, 12, 12, 3072)
+    assert encoder.multiway and encoder.sub_ln and encoder.norm_eps == 1e-5 and encoder.drop_path == 0.1
+    assert (encoder.vision.image_size, encoder.vision.patch_size) == (224, 16)
+    assert (encoder.text.vocab_size, encoder.text.max_length, encoder.text.positions) == (64010, 64, 1024 - 2)
+    masks = [values[k] for k in ("image_mask", "text_mask", "pair_image_mask", "pair_text_mask")]
+    assert masks == [0.4, 0.15, 0.4, 0.5] and not values["cls_loss"]
+    assert (optim.beta1, optim.beta2, optim.weight_decay, optim.warmup_steps) == (0.9, 0.98, 0.05, 10_000)
+    assert optim.lr == (2.8e-3 if "mhmoe_paper" in name else 1e-3)
+    rows = sum(values[k] for k in STREAMS)
+    assert rows * run.devices * run.accumulate == PAPER[name]
+
+
+def test_the_cost_that_is_told(named) -> None:
+    name, content, values = named
+    made = make_plan(
+        values["encoder"],
+        Workload(**{k: values[k] for k in (*STREAMS, "image_mask", "text_mask", "pair_image_mask", "pair_text_mask")}),
+        mesh=Mesh(dp=8),
+        arithmetic=Arithmetic(precision="bf16-mixed", device="cuda"),
+        num_codes=8192,
+    ).to_dict()
+    told = re.search(r"# +(.+) parameters, (.+) on all devices, (.+) on each\n", content)
+    assert told is not None and f"--run_config configs/pretrain/{name}.yaml --devices 8" in content
+    assert told.groups() == (
+        amount(made["parameters"]["total"]),
+        amount(made["flops_per_step"], "FLOPs"),
+        amount(made["bytes_per_device"]["total"], "B"),
+    )
+    assert made["bytes_per_device"]["total"] < 80e9, "more than the hardware that is named"
+
+
+@pytest.mark.parametrize("experts", [8, 32])
+def test_the_papers_experts(experts: int) -> None:
+    encoder = configured(pretrain, FOLDER / f"mhmoe_paper_base_{experts}e.yaml")["encoder"]
+    moe = encoder.moe
+    assert (encoder.ffn, moe.num_experts, moe.heads, moe.balance_loss_weight) == ("mh_moe", experts, 4, 1e-2)
+    assert (moe.router, moe.router_dim, moe.parity, moe.top_k) == ("xmoe", 16 // 4, "params", 1)
+
+
+def test_equal_flops_and_parameters() -> None:
+    """93 experts are what section 2.3 of arXiv 2411.16205 solves for: the reference is a top-1 MoE of 8 dense FFNs."""
+    encoder = configured(pretrain, FOLDER / "mhmoe_base_parity_flops.yaml")["encoder"]
+    assert (encoder.moe.heads, encoder.moe.top_k, encoder.moe.parity) == (3, 3, "flops")
+    reference = FFNSize(dim=768, hidden=3072, experts=8)
+    wanted = FFNSize(dim=768, hidden=0, experts=8, heads=3, top_k=3, projection_layers=1)
+    solved = solve(reference, wanted, parity="flops", expert_multiple=1).size
+    assert solved == encoder.sparse_size
+    assert abs(solved.parameters / reference.parameters - 1) < 0.005 and solved.macs == 2 * 768 * 3072
