@@ -56,7 +56,6 @@ COMMANDS: Tree = {
     "tokenizer": ("The text tokenizer.", {"train": "tokenizer:train"}),
     "vqkd": "vqkd:vqkd",
     "vqkd-view": "vqkd_view:vqkd_view",
-    "import": ("Turn checkpoints of other projects into model directories.", {"vqkd": "import_vqkd:vqkd"}),
     "plan": "plan:plan",
     "parity": "plan:parity",
     "pretrain": "pretrain:pretrain",
@@ -69,7 +68,7 @@ COMMANDS: Tree = {
     "export": "export:export",
     "import": (
         "Turn other people's weights into a model directory.",
-        {"beit3": "import_model:beit3", "timm": "import_model:timm"},
+        {"beit3": "import_model:beit3", "timm": "import_model:timm", "vqkd": "import_vqkd:vqkd"},
     ),
     "bench": ("Measure speed, as ratios within one process.", {"layer": "bench:layer", "data": "bench_data:data"}),
     "upcycle": (

@@ -205,7 +205,7 @@ def test_a_shard_holds_what_a_key_can_count(size: int) -> None:
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
 from functools import partial
 from pathlib import Path
 from mm_mhmoe_data.recipes.build import Plan, run_plan, sample_key, shard_jobs
@@ -222,6 +222,7 @@ def plan(hurry, first_slow):
     return Plan(recipe="slow", arguments={}, jobs=jobs)
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background commands inherit that it is ignored
     run_plan(plan(Path(sys.argv[1]), int(sys.argv[2])), Path(sys.argv[3]), workers=2)
 """
 
