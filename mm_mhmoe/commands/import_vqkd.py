@@ -55,7 +55,9 @@ def read_checkpoint(src: Path) -> dict[str, torch.Tensor]:
             content: Any = torch.load(src, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"src={src} cannot be read ({reason}); download it again") from error
+        raise ValueError(
+            f"src={src} cannot be read ({reason}); download it again, or give its weights as .safetensors"
+        ) from error
     for key in ("model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from timm.models.beit import Block as BEiTBlock
 from torch import Tensor, nn
 
 from mm_mhmoe.models.block import Block
@@ -44,6 +43,8 @@ class BEiT2Blocks(nn.ModuleList):
     """
 
     def __init__(self, dim: int, num_heads: int, depth: int) -> None:
+        from timm.models.beit import Block as BEiTBlock  # here, because timm imports all its models
+
         norm: Any = partial(nn.LayerNorm, eps=1e-6)  # timm asks for a class, and calls it
         super().__init__(BEiTBlock(dim, num_heads, qkv_bias=True, norm_layer=norm) for _ in range(depth))
         self.cls_token_D = nn.Parameter(torch.empty(dim))
@@ -51,7 +52,7 @@ class BEiT2Blocks(nn.ModuleList):
     def forward(self, states_BND: Tensor) -> Tensor:
         cls_B1D = self.cls_token_D.to(states_BND.dtype).expand(len(states_BND), 1, -1)
         states_BLD = torch.cat([cls_B1D, states_BND], dim=1)
-        for block in list(self):
+        for block in self:
             states_BLD = block(states_BLD)
         return states_BLD[:, 1:]
 
@@ -69,7 +70,7 @@ def initialize_as_beit2(*parts: nn.Module) -> None:
                     nn.init.zeros_(module.bias)
         if isinstance(part, BEiT2Blocks):
             nn.init.trunc_normal_(part.cls_token_D, std=0.02)
+            block: Any
             for number, block in enumerate(part, start=1):
-                assert isinstance(block, BEiTBlock)
                 block.attn.proj.weight.div_(math.sqrt(2.0 * number))
                 block.mlp.fc2.weight.div_(math.sqrt(2.0 * number))

@@ -157,6 +157,8 @@ def test_errors_name_field_and_value(changes, named: str) -> None:
 
 def test_dict_round_trip() -> None:
     assert VisualTokenizerConfig.from_dict(CONFIG.to_dict()) == CONFIG
+    later = ("teacher", "teacher_dim", "architecture", "commitment_weight")  # models saved before these existed
+    assert VisualTokenizerConfig.from_dict({k: v for k, v in CONFIG.to_dict().items() if k not in later}) == CONFIG
     for broken in ({**CONFIG.to_dict(), "num_code": 3}, {"dim": 16}):
         with pytest.raises(ValueError, match=r"num_code|vision"):
             VisualTokenizerConfig.from_dict(broken)
