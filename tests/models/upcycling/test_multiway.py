@@ -3,10 +3,12 @@
 import pytest
 import torch
 
+from mm_mhmoe.batch import PretrainBatch
 from mm_mhmoe.config import MoEConfig
 from mm_mhmoe.models.builder import build_encoder
 from mm_mhmoe.models.tasks import PretrainModel
 from mm_mhmoe.models.upcycling import resize, to_dense, to_single_head, to_sparse
+from mm_mhmoe.objectives.masked import STREAMS, masked_losses
 
 EXACT = {"rtol": 0.0, "atol": 1e-12}
 
@@ -77,6 +79,33 @@ def test_the_start_of_mh_moe_stays_near_the_dense_model(config, weights, states)
     fresh = {k: before.get(k, v) for k, v in build_encoder(target).double().state_dict().items()}
     near, far = ((states(target, w) - wanted).square().mean() for w in (started, fresh))
     assert near < 0.6 * far
+
+
+@torch.no_grad()
+def test_the_loss_does_not_jump(config, copies, stream) -> None:
+    """Of masked pretraining: the same with copies (docs/UPCYCLING.md), and less changed by the start of MH-MoE than by
+    fresh experts."""
+    batch = PretrainBatch(**{kind: stream(kind, dtype=torch.float64, masked=True) for kind in STREAMS})
+    codes = torch.arange(3 * 16).view(3, 16) % 8
+
+    def loss(configuration, weights) -> torch.Tensor:
+        model = PretrainModel(configuration, 8).double().eval()
+        model.load_state_dict(weights)
+        return torch.stack([part.loss for part in masked_losses(model, lambda _: codes, batch)[0].values()])
+
+    torch.manual_seed(0)
+    dense = config(ffn="dense", multiway=True)
+    source = PretrainModel(dense, 8).double()
+    torch.nn.init.normal_(source.image_head.weight)  # with its own small ones, no state would matter
+    torch.nn.init.normal_(source.text_head.weight)
+    before = source.state_dict()
+    wanted = loss(dense, before)
+    copied = loss(*to_sparse(dense, before, config(ffn="moe", multiway=True, moe=copies("moe").moe)))
+    torch.testing.assert_close(copied, wanted, **EXACT)
+    target = config(ffn="mh_moe", multiway=True, moe=MoEConfig(num_experts=8, top_k=2))
+    fresh = {k: before.get(k, v) for k, v in PretrainModel(target, 8).double().state_dict().items()}
+    started, random = (loss(*made) - wanted for made in (to_sparse(dense, before, target), (target, fresh)))
+    assert started.norm() < random.norm()
 
 
 def test_a_pool_for_both_is_refused(made) -> None:
