@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from .shards import Sample, Shard
 from .shards.index import IMAGE, IMAGE_EXTENSIONS
 from .shards.indexed import IndexedShards
 from .transforms import EvalTransform
+from .whole_file import whole_file
 
 _SIDE = 148
 _GAP, _EDGE_GAP = 16, 10
@@ -61,14 +61,8 @@ def contact_sheet(shards: Sequence[Shard], out_png: Path, masks: MaskOptions, n:
         words = masked_words(caption, sample.key, masks)
         corner = left + _EDGE_GAP, top + _SIDE + 2 * _EDGE_GAP
         _write(draw, words, font, corner, width - 2 * _EDGE_GAP, lines)
-    out_png = Path(out_png)
-    out_png.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out_png.with_name(f".{out_png.name}.{os.getpid()}.tmp")
-    try:
+    with whole_file(Path(out_png)) as temporary:
         sheet.save(temporary, "PNG")
-        os.replace(temporary, out_png)
-    finally:
-        temporary.unlink(missing_ok=True)
     return len(chosen)
 
 

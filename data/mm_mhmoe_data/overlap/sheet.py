@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from mm_mhmoe_data.pictures import decode_picture
 from mm_mhmoe_data.shards import Shard
 from mm_mhmoe_data.shards.index import IMAGE
 from mm_mhmoe_data.shards.indexed import IndexedShards
+from mm_mhmoe_data.whole_file import whole_file
 
 _SIDE, _GAP, _LINE, _COLUMNS = 120, 14, 15, 4
 _PAGE, _CARD, _INK = "#eef0f3", "#ffffff", "#22262b"
@@ -42,13 +42,8 @@ def draw_pairs(matches: Sequence[Match], out: Path, count: int = 24) -> int:
         how = f"{', '.join(match.kinds)}: {match.phash_bits} and {match.dhash_bits} bits,"
         draw.text((left + 3, top + _SIDE + _LINE + 2), how, fill=_INK, font=font)
         draw.text((left + 3, top + _SIDE + 2 * _LINE + 2), f"{match.changed:.0%} of cells", fill=_INK, font=font)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
+    with whole_file(out) as temporary:
         sheet.save(temporary, "PNG")
-        os.replace(temporary, out)
-    finally:
-        temporary.unlink(missing_ok=True)
     return len(chosen)
 
 

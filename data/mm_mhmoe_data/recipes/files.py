@@ -8,23 +8,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ..whole_file import whole_file
+
 TEMPORARY = ".*.tmp"
 _EDGE = 1 << 16
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write `content` beside `path`, sync it, and move it there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:  # also on Ctrl-C nothing may stay behind
-        temporary.unlink(missing_ok=True)
-        raise
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def sha256(path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mm_mhmoe_data.shards.index import ShardIndex
+from mm_mhmoe_data.whole_file import whole_file
 
 _MAGIC = b"mm-mhmoe shard index 1\n"
 _ARRAYS = ("key_end_n", "flag_n", "member_end_n", "extension_M", "block_M", "size_M")
@@ -35,14 +35,9 @@ def write_index(index: ShardIndex, path: Path) -> None:
         "arrays": [[array.dtype.str, len(array)] for array in arrays],
         "crc32": zlib.crc32(content),
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with whole_file(path) as temporary:
         line = json.dumps(header).encode()
         temporary.write_bytes(_MAGIC + b"%08x %s\n" % (zlib.crc32(line), line) + content)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def read_header(path: Path) -> dict[str, Any]:
