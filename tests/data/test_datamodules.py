@@ -12,13 +12,13 @@ import torch
 from mm_mhmoe_data.datamodules import (
     PictureDataModule,
     PretrainDataModule,
-    Questions,
     RetrievalDataModule,
     StepDataModule,
     VQADataModule,
 )
 from mm_mhmoe_data.ordered import iterate_pairs, iterate_vqa
 from mm_mhmoe_data.pipeline import ShardDataset
+from mm_mhmoe_data.questions import Questions
 from mm_mhmoe_data.samples import Pictures
 from mm_mhmoe_data.shards import ShardError
 from mm_mhmoe_data.tokenizer import MASK, Tokenizer

@@ -16,7 +16,7 @@ from mm_mhmoe.config import MoEConfig
 from mm_mhmoe.models.tasks import RetrievalModel
 from mm_mhmoe.nn import SigmoidRouter, expert_counts
 from mm_mhmoe.objectives.sparse import auxiliary_losses
-from mm_mhmoe.training.modules import update_router_biases
+from mm_mhmoe.training.modules.run import update_router_biases
 
 STEPS = 4
 CASES = {

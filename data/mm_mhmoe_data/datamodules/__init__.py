@@ -1,0 +1,9 @@
+"""Lightning data modules on shards."""
+
+from mm_mhmoe_data.datamodules.pictures import PictureDataModule
+from mm_mhmoe_data.datamodules.pretrain import PretrainDataModule
+from mm_mhmoe_data.datamodules.retrieval import RetrievalDataModule
+from mm_mhmoe_data.datamodules.steps import StepDataModule
+from mm_mhmoe_data.datamodules.vqa import VQADataModule
+
+__all__ = ["PictureDataModule", "PretrainDataModule", "RetrievalDataModule", "StepDataModule", "VQADataModule"]

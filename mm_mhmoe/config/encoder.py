@@ -1,0 +1,160 @@
+"""The encoder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from mm_mhmoe.config.checks import require
+from mm_mhmoe.config.moe import MoEConfig
+from mm_mhmoe.config.text import TextConfig
+from mm_mhmoe.config.vision import VisionConfig
+from mm_mhmoe.sizing import MATRICES, FFNSize, solve_hidden
+
+FFNKind = Literal["dense", "moe", "mh_moe"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """A BEiT-3-style encoder: one stack of pre-LN blocks for pictures, texts and pairs.
+
+    Args:
+        dim: width of a token.
+        depth: number of blocks.
+        num_heads: attention heads; divides dim.
+        ffn_dim: hidden size of the dense FFN, and the reference of moe.parity.
+        ffn: kind of the FFNs: dense, moe (top-k experts on tokens) or mh_moe (on sub-tokens).
+        moe: the sparse FFN; not used when ffn is dense.
+        vision: picture and patch size.
+        text: vocabulary and text length.
+        drop_path: stochastic depth of the last block; earlier ones grow to it linearly.
+        sub_ln: LayerNorm before the attention output projection and before the second FFN matrix (BEiT-3, Magneto).
+        norm_eps: epsilon of every LayerNorm.
+        multiway: pictures and texts have attention projections, LayerNorms and FFNs of their own (BEiT-3); false: all
+            weights of the blocks serve both.
+    """
+
+    dim: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    ffn_dim: int = 3072
+    ffn: FFNKind = "mh_moe"
+    moe: MoEConfig = field(default_factory=MoEConfig)
+    vision: VisionConfig = field(default_factory=VisionConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    drop_path: float = 0.1
+    sub_ln: bool = True
+    norm_eps: float = 1e-5
+    multiway: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.ffn in ("dense", "moe", "mh_moe"), f"encoder.ffn={self.ffn!r} is not one of dense, moe, mh_moe")
+        require(
+            self.dim > 0 and self.num_heads > 0 and self.dim % self.num_heads == 0,
+            f"encoder.dim={self.dim} is not a multiple of encoder.num_heads={self.num_heads}",
+        )
+        require(self.depth >= 1, f"encoder.depth={self.depth} must be 1 or more")
+        require(0.0 <= self.drop_path < 1.0, f"encoder.drop_path={self.drop_path} must lie in [0, 1)")
+        if self.ffn == "mh_moe":
+            require(
+                self.dim % self.moe.heads == 0,
+                f"encoder.dim={self.dim} cannot be split into moe.heads={self.moe.heads} sub-tokens; use a divisor",
+            )
+        if self.ffn != "dense":
+            require(
+                self.depth >= self.moe.every,
+                f"moe.every={self.moe.every} leaves no sparse layer in encoder.depth={self.depth}",
+            )
+            require(
+                self.expert_pools == 1 or self.moe.router != "sigmoid_bias",
+                "moe.router=sigmoid_bias moves one bias a layer, but encoder.multiway has two routers there; use "
+                "moe.pools=shared or another router",
+            )
+            self.expert_hidden_dim  # noqa: B018  (raises when parity has no solution)
+
+    def ffns(self, layer: int) -> int:
+        """How many FFNs block `layer` has: one for each modality under multiway, but for a shared pool of experts."""
+        return self.expert_pools if self.is_sparse(layer) else self.ways
+
+    def is_sparse(self, layer: int) -> bool:
+        """Whether block `layer` (from 0) has the sparse FFN."""
+        return self.ffn != "dense" and (layer + 1) % self.moe.every == 0
+
+    @property
+    def ways(self) -> int:
+        """How many times the blocks have each of their weights that no pool of experts shares."""
+        return 2 if self.multiway else 1
+
+    @property
+    def expert_pools(self) -> int:
+        """Pools of num_experts experts in a sparse layer."""
+        return 2 if self.multiway and self.moe.pools == "modality" else 1
+
+    @property
+    def num_sparse(self) -> int:
+        """Blocks with the sparse FFN."""
+        return sum(self.is_sparse(layer) for layer in range(self.depth))
+
+    @property
+    def dense_size(self) -> FFNSize:
+        """The dense FFN."""
+        return FFNSize(dim=self.dim, hidden=self.ffn_dim)
+
+    @property
+    def moe_reference(self) -> FFNSize:
+        """A plain top-1 MoE of num_experts experts as large as the dense FFN: the reference of moe.parity=params."""
+        return replace(self.dense_size, experts=self.moe.num_experts)
+
+    @property
+    def sparse_size(self) -> FFNSize:
+        """The sparse FFN, with its hidden size under moe.parity."""
+        return replace(self._sparse_shape, hidden=self.expert_hidden_dim)
+
+    @property
+    def _sparse_shape(self) -> FFNSize:
+        split = self.ffn == "mh_moe"
+        return FFNSize(
+            dim=self.dim,
+            hidden=0,
+            experts=self.moe.num_experts,
+            top_k=self.moe.top_k,
+            heads=self.moe.heads if split else 1,
+            projection_layers=self.moe.projection_layers if split else 0,
+            matrices=MATRICES[self.moe.activation],
+            shared_experts=self.moe.shared_experts,
+        )
+
+    @property
+    def expert_hidden_dim(self) -> int:
+        """Hidden size of one expert under moe.parity.
+
+        MACs per token: dense FFN 2 D F; MoE 2 k D h; MH-MoE 2 n D^2 (n layers for head and merge each) + 2 k D h,
+        because H sub-tokens of D/H cost what one token of D costs. Equal for h = F / k and h = (F - n D) / k; k counts
+        shared experts too. Parameters: MoE 2 E D F; MH-MoE 2 n D^2 + 2 E (D/H) h. Equal for h = H (F - n D / E).
+        SwiGLU experts have three matrices: h is 2/3 of that.
+        """
+        if self.moe.parity == "none":
+            assert self.moe.hidden_dim is not None
+            return self.moe.hidden_dim
+        reference = self.dense_size if self.moe.parity == "flops" else self.moe_reference
+        hidden = solve_hidden(reference, self._sparse_shape, self.moe.parity)
+        lower = "moe.top_k" if self.moe.parity == "flops" else "moe.projection_layers"
+        require(
+            hidden > 0,
+            f"moe.parity={self.moe.parity}: ffn_dim={self.ffn_dim}, dim={self.dim}, top_k={self.moe.top_k} leave no "
+            f"hidden size; lower {lower} or raise encoder.ffn_dim",
+        )
+        return hidden
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> EncoderConfig:
+        """The inverse of `to_dict`. Raises ValueError for a key that no field has."""
+        parts = {"moe": MoEConfig, "vision": VisionConfig, "text": TextConfig}
+        try:
+            nested = {name: part(**values[name]) for name, part in parts.items() if name in values}
+            return cls(**{**values, **nested})
+        except TypeError as error:
+            raise ValueError(f"encoder config: {error}") from error

@@ -1,0 +1,99 @@
+"""What every training module shares: the optimiser, the log of a step, the losses of its routers."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any, TypedDict
+
+import lightning as L
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from mm_mhmoe.models.checkpoints import describe
+from mm_mhmoe.models.encoder import Encoder, EncoderOutput
+from mm_mhmoe.models.tasks import TaskModel
+from mm_mhmoe.nn import SigmoidRouter, expert_load
+from mm_mhmoe.objectives.sparse import auxiliary_losses, weighted_auxiliary
+from mm_mhmoe.training.optim import OptimConfig, build_optimizer
+
+
+class StepResult(TypedDict):
+    """What a training step gives to Lightning, which hands it on to callbacks.
+
+    loss:   to be minimised.
+    output: the encoder's, without states and out of the graph: DDP looks for parameters behind every tensor here.
+    """
+
+    loss: Tensor
+    output: EncoderOutput
+
+
+class RunModule(L.LightningModule):
+    """What every run shares: the optimiser, and the log of speed and expert load."""
+
+    model: nn.Module
+
+    def __init__(self, optim: OptimConfig, *, steps: int, depth: int) -> None:
+        super().__init__()
+        self.optim_config = optim
+        self.steps = steps
+        self.depth = depth
+        self._clock: float | None = None
+
+    def configure_optimizers(self) -> Any:
+        return build_optimizer(self, self.optim_config, steps=self.steps, depth=self.depth)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["model_description"] = json.dumps(describe(self.model))
+
+    def log_step(self, values: dict[str, Any], *, shown: tuple[str, ...], tokens: int) -> None:
+        """Logs `train/...` values; `shown` ones also in the progress bar, with tokens per second."""
+        now = time.monotonic()
+        for name, value in values.items():
+            self.log(f"train/{name}", value, prog_bar=name in shown)
+        if self._clock is not None:
+            self.log("train/tokens_per_s", tokens / (now - self._clock), prog_bar=True)
+        self._clock = now
+
+
+def finish_step(
+    module: RunModule,
+    model: TaskModel,
+    loss: Tensor,
+    output: EncoderOutput,
+    values: dict[str, Tensor],
+    *,
+    shown: tuple[str, ...],
+) -> StepResult:
+    """Balances the routers, adds the auxiliary losses to the task's loss and logs the step."""
+    update_router_biases(model.encoder, output)
+    auxiliary = auxiliary_losses(output.routing, model.config.moe, sum_over_ranks)
+    total = loss + weighted_auxiliary(auxiliary, model.config.moe)
+    logged = {"loss": total, **values, **auxiliary, **sparse_metrics(output)}
+    module.log_step(logged, shown=(*shown, "expert_load"), tokens=len(output.valid_T))
+    return {"loss": total, "output": output.routing_only()}
+
+
+def sparse_metrics(output: EncoderOutput) -> dict[str, Tensor]:
+    """Largest share of an expert over the uniform share, averaged over layers: 1 is perfect balance."""
+    if not output.routing:
+        return {}
+    pools = [pool for layer in output.routing for pool in layer.routing.each_pool]
+    loads = torch.stack([expert_load(pool).max() * pool.num_experts for pool in pools])
+    return {"expert_load": loads.mean()}
+
+
+def update_router_biases(encoder: Encoder, output: EncoderOutput) -> None:
+    """Lets the routers that balance by a bias take a step towards even loads, the same on every rank."""
+    for layer, routing in output.routing:
+        for module in encoder.blocks[layer].modules():
+            if isinstance(module, SigmoidRouter):
+                module.update_bias(routing, sum_over_ranks)
+
+
+def sum_over_ranks(value: Tensor) -> Tensor:
+    if dist.is_initialized():
+        dist.all_reduce(value)
+    return value
