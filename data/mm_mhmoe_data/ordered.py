@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from mm_mhmoe.batch import ImageTextBatch, VQABatch
 from mm_mhmoe.config import TextConfig, VisionConfig
-from mm_mhmoe_data.pipeline import ShardDataset
+from mm_mhmoe_data.pipeline import Parts, ShardDataset
 from mm_mhmoe_data.questions import Questions
 from mm_mhmoe_data.samples import Captions, Pictures, Stream, in_order
 from mm_mhmoe_data.sampling import Pick
@@ -22,6 +22,7 @@ def iterate_pairs(
     text: TextConfig,
     batch_size: int,
     *,
+    stream: Parts = "pairs",
     image_mask: float = 0.0,
     text_mask: float = 0.0,
     seed: int = 0,
@@ -29,15 +30,17 @@ def iterate_pairs(
 ) -> Iterator[ImageTextBatch]:
     """All pairs, or those of these places in this order; masked where a ratio is given.
 
-    Masks depend on the seed and the sample only.
+    Masks depend on the seed, the stream and the sample only. Of the streams of pictures and of texts, a pair's other
+    half is left out.
     """
     transform = EvalTransform(vision.image_size)
-    pictures = Pictures(dataset, transform, grid=vision.grid, stream="pairs", seed=seed, mask_ratio=image_mask)
-    captions = Captions(dataset, tokenizer, text, stream="pairs", seed=seed, mask_ratio=text_mask)
+    pictures = Pictures(dataset, transform, grid=vision.grid, stream=stream, seed=seed, mask_ratio=image_mask)
+    captions = Captions(dataset, tokenizer, text, stream=stream, seed=seed, mask_ratio=text_mask)
     picks = in_order(len(dataset) if chosen is None else len(chosen), batch_size)
     if chosen is not None:
         picks = [[Pick(pick.epoch, chosen[pick.sample]) for pick in part] for part in picks]
-    yield from map(Stream(dataset, pictures, captions), picks)
+    parts = (None if stream == "texts" else pictures, None if stream == "images" else captions)
+    yield from map(Stream(dataset, *parts), picks)
 
 
 def iterate_vqa(

@@ -1,12 +1,12 @@
 """What a model must offer to be scored. Any object with these methods will do.
 
-Legend: B batch, E embedding, A answers.
+Legend: B batch, E embedding, A answers, M hidden positions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -48,4 +48,21 @@ class AnswersQuestions(HasInputs, Protocol):
 
     def answer_logits(self, pairs: ImageTextBatch) -> Tensor:
         """(B, A), from pictures and the questions as texts."""
+        ...
+
+
+class Hidden(NamedTuple):
+    """What a model made of the hidden positions of a batch: their rows, the loss in nats, and whether it was right."""
+
+    rows_M: Tensor
+    nats_M: Tensor
+    correct_M: Tensor
+
+
+@runtime_checkable
+class PredictsHidden(HasInputs, Protocol):
+    """Predicts hidden patches and words."""
+
+    def predict_hidden(self, batch: ImageTextBatch, stream: str) -> Mapping[str, Hidden]:
+        """Of each target of the stream (images, texts, pairs): `images`, `texts`, `pairs_image`, `pairs_text`."""
         ...

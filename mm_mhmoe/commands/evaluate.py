@@ -4,16 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mm_mhmoe_data.tokenizer import Tokenizer
+from mm_mhmoe_data.tokenizer import TOKENIZER_FILE, Tokenizer
+from mm_mhmoe_eval.results import sha256_file
 from mm_mhmoe_eval.runner import ModelFacts, evaluate, write_evaluation
 from mm_mhmoe_eval.tasks import list_tasks, load_task
 from rich.console import Console
 from rich.table import Table
 
 from mm_mhmoe.analysis.cost import active_share, token_flops
-from mm_mhmoe.models.checkpoints import load, read_config, resolve
-from mm_mhmoe.models.tasks import TaskModel
+from mm_mhmoe.models.checkpoints import WEIGHTS, load, read_config, resolve
+from mm_mhmoe.models.tasks import PretrainModel, TaskModel
+from mm_mhmoe.models.visual_tokenizer import VisualTokenizer
 from mm_mhmoe.nn import Experts
+from mm_mhmoe.objectives.held_out import HiddenPredictor
 
 
 def evaluate_model(
@@ -23,6 +26,7 @@ def evaluate_model(
     data_dir: Path | None = None,
     batch_size: int = 64,
     limit: int | None = None,
+    visual_tokenizer: Path | None = None,
     log_samples: bool = False,
     seed: int | None = None,
 ) -> None:
@@ -31,11 +35,13 @@ def evaluate_model(
     Args:
         model: local-dir:PATH, a plain path, or hf-hub:OWNER/NAME.
         tasks: names or .yaml files of tasks, separated by commas, e.g. retrieval_openclipart; a retrieval task needs
-            a retrieval model, a vqa task a VQA model.
+            a retrieval model, a vqa task a VQA model, a masked task a pretrained one that was not fine-tuned.
         output_path: directory for the records.
         data_dir: directory that the paths in the task's YAML start from; without it, the shipped demo data.
         batch_size: pairs at a time.
         limit: only the first so many pairs or questions, for a quick look.
+        visual_tokenizer: directory of the visual tokenizer whose codes a masked task's model predicts; without it, the
+            one that the model's config.json names.
         log_samples: also write what the model said for each sample.
         seed: of the run that made the model, for the record; without it, the one in the model's config.json.
     """
@@ -49,14 +55,18 @@ def evaluate_model(
         raise ValueError(f"{model} is a visual tokenizer; tasks score retrieval and VQA models")
     config = read_config(directory)
     made_with = config["run"].get("arguments", {}).get("run", {}).get("seed", 0)
+    codes = None
+    if any(task.kind == "masked" for task in todo):
+        codes = _codes_directory(visual_tokenizer, config)
+    judged = HiddenPredictor(scored, _codes(codes)) if codes and isinstance(scored, PretrainModel) else scored
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     console = Console()
     for task in todo:
         evaluation = evaluate(
-            scored.to(device),  # type: ignore[arg-type]
+            judged.to(device),
             task,
             tokenizer=Tokenizer.load(directory),
-            facts=model_facts(scored, name=str(model), directory=directory, config=config),
+            facts=model_facts(scored, name=str(model), directory=directory, config=config, codes=codes),
             data_dir=data_dir,
             batch_size=batch_size,
             limit=limit,
@@ -68,13 +78,36 @@ def evaluate_model(
         table = Table(show_header=False, box=None)
         for name in task.metrics:
             if name in evaluation.record.metrics:
-                table.add_row(name, f"{100 * evaluation.record.metrics[name]:.1f} %")
+                table.add_row(name, _shown(name, evaluation.record.metrics[name]))
         console.print(table)
         console.print(f"record: {path}", highlight=False, style="dim")
 
 
-def model_facts(model: TaskModel, *, name: str, directory: Path, config: dict[str, Any]) -> ModelFacts:
-    """Name, configuration and cost of a model, for its records."""
+def _codes_directory(given: Path | None, config: dict[str, Any]) -> Path:
+    named = given or config["run"].get("arguments", {}).get("visual_tokenizer")
+    if named is None or not (Path(named) / WEIGHTS).is_file():
+        raise ValueError(
+            f"a masked task needs the visual tokenizer whose codes the model predicts, and {named} is none; name it by "
+            "--visual_tokenizer DIR"
+        )
+    return Path(named)
+
+
+def _codes(directory: Path) -> VisualTokenizer:
+    codes = load(directory)
+    if not isinstance(codes, VisualTokenizer):
+        raise ValueError(f"visual_tokenizer={directory} is no visual tokenizer; make one with mm-mhmoe vqkd")
+    return codes
+
+
+def _shown(name: str, value: float) -> str:
+    return f"{value:.2f}" if name.endswith("perplexity") else f"{100 * value:.1f} %"
+
+
+def model_facts(
+    model: TaskModel, *, name: str, directory: Path, config: dict[str, Any], codes: Path | None = None
+) -> ModelFacts:
+    """Name, configuration, cost and tokenizers of a model, for its records."""
     encoder = model.config
     length = encoder.vision.num_patches + 1 + encoder.text.max_length
     total = sum(p.numel() for p in model.parameters())
@@ -85,6 +118,8 @@ def model_facts(model: TaskModel, *, name: str, directory: Path, config: dict[st
         parameters_total=total,
         parameters_active=total - round((1 - active_share(encoder)) * expert_parameters(model)),
         flops_per_sample=float(length * token_flops(encoder, length).total),
+        checksums={TOKENIZER_FILE: sha256_file(directory / TOKENIZER_FILE)}
+        | ({f"visual_tokenizer/{WEIGHTS}": sha256_file(codes / WEIGHTS)} if codes else {}),
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from mm_mhmoe_data.shards import Shard
 from mm_mhmoe_eval import runner
+from mm_mhmoe_eval.kinds import retrieval, vqa
 from mm_mhmoe_eval.results import read_record
 from mm_mhmoe_eval.rows import chance_row, question_only_row, question_type_counts, score_row
 from mm_mhmoe_eval.tasks import Task
@@ -113,10 +114,11 @@ class Model(torch.nn.Module):
 
 @pytest.fixture(autouse=True)
 def data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setattr(runner, "ShardDataset", Pairs)
-    monkeypatch.setattr(runner, "iterate_pairs", iterate_pairs)
-    monkeypatch.setattr(runner, "iterate_vqa", iterate_vqa)
-    monkeypatch.setattr(runner, "read_vqa", lambda questions, annotations: QUESTIONS[Path(questions).name])
+    for kind in (retrieval, vqa):
+        monkeypatch.setattr(kind, "ShardDataset", Pairs)
+    monkeypatch.setattr(retrieval, "iterate_pairs", iterate_pairs)
+    monkeypatch.setattr(vqa, "iterate_vqa", iterate_vqa)
+    monkeypatch.setattr(vqa, "read_vqa", lambda questions, annotations: QUESTIONS[Path(questions).name])
     monkeypatch.setattr(runner, "expand_shards", lambda path: [Shard(path)])
     for name in ("test", "q", "a", "tq", "ta"):
         (tmp_path / name).write_text(name)

@@ -4,6 +4,7 @@ Truth: each file says what made it; two steps teach nothing, so scores only have
 """
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from mm_mhmoe_data.shards import write_shards
 from mm_mhmoe import cli
 from mm_mhmoe.commands import demo_plan
 from mm_mhmoe.commands.demo import demo
+from mm_mhmoe.commands.evaluate import evaluate_model
 from mm_mhmoe.commands.export import export
 from mm_mhmoe.commands.parser import configured
 from mm_mhmoe.commands.pretrain import pretrain
@@ -89,6 +91,24 @@ def test_a_stopped_pretraining_is_exported_and_goes_on(parts, small_config, tmp_
     assert read_config(tmp_path / "copy")["run"] == read_config(tmp_path / "cut")["run"]
     with pytest.raises(ValueError, match="exists"):
         export(tmp_path / "cut", tmp_path / "copy")
+
+
+def test_perplexity_is_that_of_the_masked_losses(
+    parts, small_config, shipped: Path, small_demo, tmp_path: Path
+) -> None:
+    """The loss of validation, computed batch by batch in another way, on the same pairs under the same masks."""
+    pretrain(**small_config(pretrain, "pretrain", out=tmp_path / "run", val_shards=shipped / "test", **parts))
+    evaluate_model(str(tmp_path / "run"), "masked_openclipart", tmp_path / "scores", batch_size=7)
+    record = json.loads((tmp_path / "scores" / "masked_openclipart.json").read_text())
+    logged = {name: points[-1][1] for name, points in read_metrics(tmp_path / "run").items()}
+    for name in ("images", "texts", "pairs_image", "pairs_text"):
+        assert record["metrics"][f"{name}_perplexity"] == pytest.approx(
+            math.exp(float(logged[f"val/{name}"])), rel=1e-4
+        )
+        assert record["metrics"][f"{name}_accuracy"] == pytest.approx(logged[f"val/{name}_accuracy"], abs=1e-4)
+    assert {"tokenizer.model", "visual_tokenizer/model.safetensors"} <= record["checksums"].keys()
+    with pytest.raises(ValueError, match="--visual_tokenizer DIR"):
+        evaluate_model(str(tmp_path / "run"), "masked_openclipart", tmp_path / "x", visual_tokenizer=tmp_path)
 
 
 def test_nothing_to_export(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import yaml
 
-Kind = Literal["retrieval", "vqa"]
+Kind = Literal["retrieval", "vqa", "masked"]
 
 _MOST_BYTES = 64 * 1024
 
@@ -19,7 +19,8 @@ class Task:
     """What is scored on what.
 
     name, version: written into every record; the version goes up when scores stop being comparable.
-    kind:          retrieval (pairs of shards) or vqa (questions about pictures of shards).
+    kind:          retrieval (pairs of shards), vqa (questions about pictures of shards) or masked (perplexity of
+                   what is hidden in pictures, texts and pairs of shards).
     data:          name -> path in the data directory. test: shards of the split that is scored (a directory,
                    glob or brace range). vqa: also test_questions and test_annotations, in VQAv2's format;
                    train_questions and train_annotations, when given, teach the question-only baseline.

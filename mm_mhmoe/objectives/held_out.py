@@ -1,0 +1,65 @@
+"""How well hidden positions are predicted, one by one. Shapes: B batch, M hidden positions, D model dim."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mm_mhmoe.batch import ImageTextBatch
+from mm_mhmoe.config import TextConfig, VisionConfig
+from mm_mhmoe.models.tasks import PretrainModel
+from mm_mhmoe.models.visual_tokenizer import VisualTokenizer
+
+
+class HiddenPredictions(NamedTuple):
+    """rows_M: the row of the batch that each hidden position lies in; nats_M: its cross-entropy; correct_M: bool."""
+
+    rows_M: Tensor
+    nats_M: Tensor
+    correct_M: Tensor
+
+
+class HiddenPredictor(nn.Module):
+    """A pretrained model together with the visual tokenizer whose codes it predicts."""
+
+    def __init__(self, model: PretrainModel, visual_tokenizer: VisualTokenizer) -> None:
+        super().__init__()
+        self.model = model
+        self.visual_tokenizer = visual_tokenizer
+
+    @property
+    def vision(self) -> VisionConfig:
+        return self.model.vision
+
+    @property
+    def text(self) -> TextConfig:
+        return self.model.text
+
+    @torch.no_grad()
+    def predict_hidden(self, batch: ImageTextBatch, stream: str) -> dict[str, HiddenPredictions]:
+        """Of each modality of the stream, by the names that the masked losses have."""
+        states = self.model.encoder(batch).streams[0]
+        pair = batch.images is not None and batch.texts is not None
+        found: dict[str, HiddenPredictions] = {}
+        if batch.images is not None and batch.images.masked_BN is not None:
+            assert states.image_BND is not None
+            codes_BN = self.visual_tokenizer.codes(batch.images.pixels_BCHW)
+            name = f"{stream}_image" if pair else stream
+            found[name] = _predictions(states.image_BND[:, 1:], batch.images.masked_BN, codes_BN, self.model.image_head)
+        if batch.texts is not None and batch.texts.masked_BL is not None:
+            assert states.text_BLD is not None
+            name = f"{stream}_text" if pair else stream
+            found[name] = _predictions(states.text_BLD, batch.texts.masked_BL, batch.texts.ids_BL, self.model.text_head)
+        return found
+
+
+def _predictions(states_BLD: Tensor, masked_BL: Tensor, targets_BL: Tensor, head: nn.Module) -> HiddenPredictions:
+    logits_MV, targets_M = head(states_BLD[masked_BL]).float(), targets_BL[masked_BL]
+    return HiddenPredictions(
+        rows_M=masked_BL.nonzero()[:, 0],
+        nats_M=F.cross_entropy(logits_MV, targets_M, reduction="none"),
+        correct_M=logits_MV.argmax(dim=1) == targets_M,
+    )
