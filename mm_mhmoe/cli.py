@@ -65,6 +65,7 @@ COMMANDS: Tree = {
     ),
     "eval": "evaluate:evaluate_model",
     "analyze": "analyze:analyze",
+    "paper-table": "paper_table:paper_table",
     "export": "export:export",
     "import": (
         "Turn other people's weights into a model directory.",
@@ -109,6 +110,7 @@ SUMMARIES = {
     "finetune vqa": "Fine-tuning on questions about pictures.",
     "eval": "Score a model on tasks.",
     "analyze": "Show where a model's routers send its tokens, in figures and numbers.",
+    "paper-table": "Dense, X-MoE and MH-MoE encoders side by side, as in the paper's Table 1, at a small size.",
     "export": "Turn a run's newest checkpoint into a model directory.",
     "import beit3": "A released BEiT-3 checkpoint, with its vocabulary.",
     "import timm": "A plain vision transformer of timm, as the picture side of an encoder.",

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from mm_mhmoe.commands.demo_plan import Controls, plan, variants
 from mm_mhmoe.commands.demo_report import write_demo_report
+from mm_mhmoe.commands.steps import carry_out
 
 
 def demo(
@@ -32,12 +33,7 @@ def demo(
     rows = variants(controls)
     steps = plan(out, seeds, rows, pretrain_steps)
     started = time.monotonic()
-    for number, (title, done, work) in enumerate(steps, start=1):
-        console.rule(f"[bold]{number}/{len(steps)}[/]  {title}", align="left")
-        if done.exists():
-            console.print("finished earlier", style="dim")
-            continue
-        work()
+    carry_out(steps, console)
     report = write_demo_report(out, seeds, rows, record=record)
     console.rule("[bold]done", align="left")
     console.print(f"{time.monotonic() - started:.0f} s in this run. Open {report}", highlight=False)

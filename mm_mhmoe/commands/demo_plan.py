@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,19 +9,17 @@ from typing import Any, Literal
 from mm_mhmoe_data.tokenizer import TOKENIZER_FILE
 from mm_mhmoe_eval.report_data import Role
 
-from mm_mhmoe.commands.evaluate import evaluate_model
 from mm_mhmoe.commands.finetune import retrieval, vqa
 from mm_mhmoe.commands.parser import configured
 from mm_mhmoe.commands.pretrain import pretrain
 from mm_mhmoe.commands.sources import config_path
+from mm_mhmoe.commands.steps import Step, run_step, score_step
 from mm_mhmoe.commands.tokenizer import train as train_tokenizer
 from mm_mhmoe.commands.vqkd import vqkd
-from mm_mhmoe.models.checkpoints import CONFIG
 
 Controls = Literal["quick", "all"]
 RETRIEVAL, VQA = "finetune_retrieval", "finetune_vqa"
 TASKS = ("retrieval_openclipart", "vqa_openclipart")
-Step = tuple[str, Path, Callable[[], Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +77,7 @@ def plan(out: Path, seeds: list[int], rows: list[Variant], pretrain_steps: int |
             tokenizer / TOKENIZER_FILE,
             lambda: train_tokenizer(**configured(train_tokenizer, config_path("demo/tokenizer.yaml"), out=tokenizer)),
         ),
-        _run("visual tokenizer: a code for every patch", vqkd, "vqkd", codes),
+        run_step("visual tokenizer: a code for every patch", vqkd, "demo/vqkd", codes),
     ]
     for seed in seeds:
         for row in rows:
@@ -97,26 +94,14 @@ def _row_steps(
     if row.pretrained:
         title = f"{label}: masked pretraining"
         length = {} if pretrain_steps is None else {"steps": pretrain_steps}
-        steps.append(_run(title, pretrain, "pretrain", place / "pretrain", visual_tokenizer=codes, **length, **shared))
+        steps.append(
+            run_step(title, pretrain, "demo/pretrain", place / "pretrain", visual_tokenizer=codes, **length, **shared)
+        )
     shared["init"] = place / "pretrain" if row.pretrained else "null"
     if not row.trained:
         shared["steps"] = 0
     for function, run, task in ((retrieval, RETRIEVAL, TASKS[0]), (vqa, VQA, TASKS[1])):
         work = "fine-tuning" if row.trained else "no fine-tuning"
-        steps.append(_run(f"{label}: {work}, {task.split('_')[0]}", function, run, place / run, **shared))
-        steps.append(_score(f"{label}: scores, {task.split('_')[0]}", place / run, task, place / "eval", seed))
+        steps.append(run_step(f"{label}: {work}, {task.split('_')[0]}", function, f"demo/{run}", place / run, **shared))
+        steps.append(score_step(f"{label}: scores, {task.split('_')[0]}", place / run, task, place / "eval", seed))
     return steps
-
-
-def _run(title: str, function: Callable[..., None], config: str, target: Path, **changes: Any) -> Step:
-    def work() -> None:
-        function(**configured(function, config_path(f"demo/{config}.yaml"), out=target, **changes))
-
-    return title, target / CONFIG, work
-
-
-def _score(title: str, model: Path, task: str, to: Path, seed: int) -> Step:
-    def work() -> None:
-        evaluate_model(model=str(model), tasks=[task], output_path=to, seed=seed)
-
-    return title, to / f"{task}.json", work

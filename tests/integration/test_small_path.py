@@ -16,7 +16,7 @@ import torch
 from mm_mhmoe_data.shards import write_shards
 
 from mm_mhmoe import cli
-from mm_mhmoe.commands import demo_plan
+from mm_mhmoe.commands import demo_plan, steps
 from mm_mhmoe.commands.demo import demo
 from mm_mhmoe.commands.evaluate import evaluate_model
 from mm_mhmoe.commands.export import export
@@ -31,7 +31,8 @@ def test_the_demo_from_shards_to_the_report(small_demo, monkeypatch, tmp_path: P
     def small(function, config: Path, **changes):
         return configured(function, config, **{**small_demo(config.stem), **changes})
 
-    monkeypatch.setattr(demo_plan, "configured", small)
+    for module in (demo_plan, steps):
+        monkeypatch.setattr(module, "configured", small)
     out = tmp_path / "demo"
     demo(out, seeds=[3], controls="all", record=tmp_path / "record")
 

@@ -69,3 +69,11 @@ def plural(count: int, noun: str) -> str:
 def _three(number: float) -> str:
     digits = max(0, 2 - math.floor(math.log10(abs(number))) if number else 2)
     return f"{number:.{digits}f}"
+
+
+def paired_error(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
+    """Standard error of the mean difference of pairs (the same samples, or seeds); None where they cannot be paired."""
+    if len(ours) != len(theirs) or len(ours) < 2:
+        return None
+    differences = [a - b for a, b in zip(ours, theirs, strict=True)]
+    return (deviation(differences) or 0.0) / math.sqrt(len(differences))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mm_mhmoe_eval.report.numbers import deviation, mean, percent, points, times
+from mm_mhmoe_eval.report.numbers import deviation, mean, paired_error, percent, points, times
 from mm_mhmoe_eval.report_data import ReportData, Role, ScoreRow
 
 RECALL = "image_retrieval_recall@10"
@@ -61,12 +60,11 @@ def compare(data: ReportData, role: Role, metric: str) -> Comparison | None:
     ours, theirs = main.scores[metric], other.scores[metric]
     errors = []
     if len(ours) == len(theirs) > 1:
-        spread = deviation([a - b for a, b in zip(ours, theirs, strict=True)])
-        errors.append((spread or 0.0) / math.sqrt(len(ours)))
+        errors.append(paired_error(ours, theirs) or 0.0)
     elif len(ours) > 1:
         errors.append((deviation(ours) or 0.0) / math.sqrt(len(ours)))
     samples = data.questions if metric.startswith(VQA) else data.captions or data.test_pairs
-    paired = _paired_error(main.per_sample.get(metric, []), other.per_sample.get(metric, []))
+    paired = paired_error(main.per_sample.get(metric, []), other.per_sample.get(metric, []))
     if paired is not None:
         errors.append(paired)
     elif samples:
@@ -80,14 +78,6 @@ def compare(data: ReportData, role: Role, metric: str) -> Comparison | None:
         other=mean(theirs),
         error=max(errors) if errors else None,
     )
-
-
-def _paired_error(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
-    """Standard error of the mean difference on the same samples; None where the two cannot be paired."""
-    if len(ours) != len(theirs) or len(ours) < 2:
-        return None
-    differences = [a - b for a, b in zip(ours, theirs, strict=True)]
-    return (deviation(differences) or 0.0) / math.sqrt(len(differences))
 
 
 _SUBJECTS: tuple[tuple[Role, str, dict[str, str]], ...] = (
