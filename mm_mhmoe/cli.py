@@ -173,6 +173,7 @@ def run(argv: Sequence[str]) -> None:
 def main() -> None:
     """Entry point: bad input is one sentence and exit code 1, a usage error exit code 2, an interruption 130."""
     warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)  # shown where this module is run by python -m
     keep_large_buffers()
     try:
         run(sys.argv[1:])
