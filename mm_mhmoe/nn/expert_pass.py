@@ -73,8 +73,8 @@ class _ExpertPass(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_Nd: Tensor) -> tuple[Any, ...]:
         rows, options = ctx.rows, ctx.options
-        x_Sd, weights = ctx.saved_tensors[0], Weights(*ctx.saved_tensors[1 : 1 + len(Weights._fields)])
-        kept = ctx.saved_tensors[1 + len(weights) :]
+        x_Sd, *saved = ctx.saved_tensors  # asked for once only: activation checkpointing computes them again
+        weights, kept = Weights(*saved[: len(Weights._fields)]), saved[len(Weights._fields) :]
         grads = Weights(*(None if stack is None else torch.zeros_like(stack) for stack in weights))  # type: ignore[arg-type]
         grad_x_Nd = grad_Nd.new_empty(len(grad_Nd) + _GRANULE, x_Sd.shape[1])
         with _explicit_dtypes(x_Sd):

@@ -34,14 +34,20 @@ class Pairs(StepDataModule):
 @pytest.fixture
 def train(config, stream) -> Callable[..., tuple[RetrievalModel, L.Trainer]]:
     def run(
-        out: Path, *, steps: int = 6, before: Callable[[int], Any] = lambda step: None, make: Any = None, **options: Any
+        out: Path,
+        *,
+        steps: int = 6,
+        before: Callable[[int], Any] = lambda step: None,
+        make: Any = None,
+        ema_decay: float = 0.0,
+        **options: Any,
     ) -> tuple[RetrievalModel, L.Trainer]:
         run_config = RunConfig(
             **{"accelerator": "cpu", "precision": "32-true", "checkpoint_every": 2, "log_every": 1, **options}
         )
         torch.manual_seed(0)
         model = RetrievalModel(config(depth=3, drop_path=0.4), 4)
-        optim = OptimConfig(lr=1e-2, warmup_steps=1)
+        optim = OptimConfig(lr=1e-2, warmup_steps=1, ema_decay=ema_decay)
         data = Pairs(make or (lambda step: stream(rows=4, seed=step)), steps * run_config.accumulate, before)
         module = RetrievalModule(model, optim, steps=steps)
         return model, fit(module, data, title="test", steps=steps, out=out, run=run_config, optim=optim)

@@ -8,7 +8,7 @@ from torch import nn
 
 from mm_mhmoe.config import MoEConfig
 from mm_mhmoe.models.tasks import PretrainModel, RetrievalModel
-from mm_mhmoe.training.optim import OptimConfig, build_optimizer, cosine_with_warmup
+from mm_mhmoe.training.optim import OptimConfig, build_optimizer, lr_factor
 
 # 0 and 2: the two matrices of from_cls
 NAMES = "0 2 fc1 fc2 qkv proj head merge gate w1_EdF w2_EFd image_head text_head image_proj text_proj".split()  # noqa: SIM905
@@ -66,14 +66,34 @@ def test_layer_decay_by_depth(config) -> None:
 
 def test_schedule_by_hand() -> None:
     def at(step: int) -> float:
-        return cosine_with_warmup(step, warmup=4, total=12, floor=0.1)
+        return lr_factor(step, "cosine", warmup=4, total=12, floor=0.1)
 
     assert [at(step) for step in range(4)] == pytest.approx([0.2, 0.4, 0.6, 0.8])
     assert at(4) == pytest.approx(1.0)
     assert at(8) == pytest.approx(0.1 + 0.9 * 0.5)  # the middle of the cosine
     assert at(6) == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi / 4)))
     assert at(12) == at(99) == pytest.approx(0.1)
-    assert cosine_with_warmup(0, warmup=0, total=0, floor=0.0) == pytest.approx(1.0)
+    assert lr_factor(0, "cosine", warmup=0, total=0, floor=0.0) == pytest.approx(1.0)
+
+
+def test_other_schedules_by_hand() -> None:
+    def at(step: int, schedule) -> float:
+        return lr_factor(step, schedule, warmup=4, total=12, floor=0.1)
+
+    assert at(1, "linear") == at(1, "constant") == pytest.approx(0.4)
+    assert [at(step, "linear") for step in (4, 6, 8, 12, 99)] == pytest.approx([1.0, 0.775, 0.55, 0.1, 0.1])
+    assert [at(step, "constant") for step in (4, 8, 12)] == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("name", ["lamb", "lion", "adafactor", "sgd"])
+def test_optimisers_of_timm_by_name(name: str, config) -> None:
+    module = Wrapped(RetrievalModel(config(), 4))
+    optimizer = build_optimizer(module, OptimConfig(name=name, lr=0.01), steps=5, depth=2)["optimizer"]
+    assert name in type(optimizer).__name__.lower()
+    before = nn.utils.parameters_to_vector(module.parameters()).detach()
+    sum(p.square().sum() for p in module.parameters()).backward()
+    optimizer.step()
+    assert (before != nn.utils.parameters_to_vector(module.parameters())).float().mean() > 0.5
 
 
 def test_every_group_follows_the_schedule(config) -> None:
@@ -82,7 +102,7 @@ def test_every_group_follows_the_schedule(config) -> None:
     optimizer, schedule = parts["optimizer"], parts["lr_scheduler"]["scheduler"]
     assert parts["lr_scheduler"]["interval"] == "step"
     for step in range(9):
-        factor = cosine_with_warmup(step, warmup=3, total=9, floor=0.0)
+        factor = lr_factor(step, "cosine", warmup=3, total=9, floor=0.0)
         for group in optimizer.param_groups:
             assert group["lr"] == pytest.approx(group["initial_lr"] * factor)
         optimizer.step()
@@ -103,6 +123,9 @@ def test_adamws_settings_arrive() -> None:
         ({"lr": 0.0}, "optim.lr=0.0"),
         ({"warmup_steps": -1}, "warmup_steps=-1"),
         ({"layer_decay": 1.5}, "layer_decay=1.5"),
+        ({"name": "adamv"}, "optim.name='adamv'"),
+        ({"schedule": "step"}, "schedule='step' is not one of cosine"),
+        ({"ema_decay": 1.0}, "ema_decay=1.0"),
     ],
 )
 def test_errors_name_field_and_value(changes, named: str) -> None:
