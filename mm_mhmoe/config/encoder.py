@@ -12,6 +12,7 @@ from mm_mhmoe.config.vision import VisionConfig
 from mm_mhmoe.sizing import MATRICES, FFNSize, solve_hidden
 
 FFNKind = Literal["dense", "moe", "mh_moe"]
+RelativeKind = Literal["none", "layer", "shared"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,10 @@ class EncoderConfig:
         norm_eps: epsilon of every LayerNorm.
         multiway: pictures and texts have attention projections, LayerNorms and FFNs of their own (BEiT-3); false: all
             weights of the blocks serve both.
+        image_positions: learned positions are added to patches; false, as in BEiT: attention alone knows where they are.
+        relative_positions: learned addends to the scores of attention by the offset of two patches of a picture (BEiT):
+            none; layer: each block has its own; shared: one table for all. Texts have none.
+        layer_scale: start of learned factors on the two branches of a block (LayerScale; BEiT: 0.1); null: no factors.
     """
 
     dim: int = 768
@@ -46,6 +51,9 @@ class EncoderConfig:
     sub_ln: bool = True
     norm_eps: float = 1e-5
     multiway: bool = False
+    image_positions: bool = True
+    relative_positions: RelativeKind = "none"
+    layer_scale: float | None = None
 
     def __post_init__(self) -> None:
         require(self.ffn in ("dense", "moe", "mh_moe"), f"encoder.ffn={self.ffn!r} is not one of dense, moe, mh_moe")
@@ -55,6 +63,19 @@ class EncoderConfig:
         )
         require(self.depth >= 1, f"encoder.depth={self.depth} must be 1 or more")
         require(0.0 <= self.drop_path < 1.0, f"encoder.drop_path={self.drop_path} must lie in [0, 1)")
+        require(
+            self.relative_positions in ("none", "layer", "shared"),
+            f"encoder.relative_positions={self.relative_positions!r} is not one of none, layer, shared",
+        )
+        require(
+            self.image_positions or self.relative_positions != "none",
+            "encoder.image_positions=False with encoder.relative_positions=none: nothing would tell where a patch is; "
+            "use layer or shared",
+        )
+        require(
+            self.layer_scale is None or self.layer_scale > 0,
+            f"encoder.layer_scale={self.layer_scale} must be positive; null: no factors",
+        )
         if self.ffn == "mh_moe":
             require(
                 self.dim % self.moe.heads == 0,
