@@ -59,11 +59,11 @@ def build_encoder(config: EncoderConfig) -> Encoder:
 
 
 def build_ffns(config: EncoderConfig, layer: int) -> nn.Module:
-    """The FFN of block `layer`, or one for pictures and one for texts."""
+    """The FFN of block `layer`, or one for pictures, one for texts, and maybe one for pairs."""
     if config.ffns(layer) == 1:
         return build_ffn(config, layer)
     kind = MultiwayMoE if config.is_sparse(layer) else Multiway
-    return kind(build_ffn(config, layer), build_ffn(config, layer))
+    return kind(*(build_ffn(config, layer) for _ in range(config.ffns(layer))))
 
 
 def build_ffn(config: EncoderConfig, layer: int) -> nn.Module:
