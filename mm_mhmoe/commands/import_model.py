@@ -14,11 +14,11 @@ from mm_mhmoe.commands.run_dir import provenance
 from mm_mhmoe.config import TextConfig
 from mm_mhmoe.models.checkpoints import at_image_size, describe, save
 from mm_mhmoe.models.importing import (
+    beit3_config,
+    beit3_model,
     beit_config,
     beit_model,
     check_beit,
-    beit3_config,
-    beit3_model,
     project_order,
     project_tokenizer,
     read_state_dict,
@@ -102,7 +102,7 @@ def timm(
     max_length: int = 64,
     num_codes: int = 8192,
 ) -> None:
-    """Turns a plain vision transformer, BEiT or BEiT-v2 of timm into a pretraining model: its picture side; texts start at random.
+    """Turns a plain ViT, BEiT or BEiT-v2 of timm into a pretraining model: its picture side; texts start at random.
 
     Args:
         name: the model's name in timm, such as vit_base_patch16_224.augreg_in21k.

@@ -47,7 +47,9 @@ class SelfAttention(nn.Module):
         if sum(sizes) != len(x_TD):
             raise ValueError(f"segments of {sizes} tokens do not add up to the {len(x_TD)} tokens given")
         parts = by_modality(self.qkv, x_TD, segments).split(sizes)
-        mixed_TD = torch.cat([self._attend(part, segment, bias_HNN) for part, segment in zip(parts, segments, strict=True)])
+        mixed_TD = torch.cat(
+            [self._attend(part, segment, bias_HNN) for part, segment in zip(parts, segments, strict=True)]
+        )
         return by_modality(self.proj, by_modality(self.norm, mixed_TD, segments), segments)
 
     def _attend(self, qkv_T: Tensor, segment: Segment, bias_HNN: Tensor | None) -> Tensor:

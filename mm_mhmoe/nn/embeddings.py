@@ -98,7 +98,9 @@ class ImageEmbedding(nn.Module):
         """(B, C, H, W) -> (B, 1 + N, D). Raises ValueError for another number of patches or shape of the mask."""
         x_BND = self.patch(pixels_BCHW)
         if x_BND.shape[1] != self.num_patches:
-            raise ValueError(f"{x_BND.shape[1]} patches a picture, but the encoder has positions for {self.num_patches}")
+            raise ValueError(
+                f"{x_BND.shape[1]} patches a picture, but the encoder has positions for {self.num_patches}"
+            )
         if masked_BN is not None:
             if masked_BN.shape != x_BND.shape[:2]:
                 raise ValueError(f"patch mask of shape {tuple(masked_BN.shape)} for patches {tuple(x_BND.shape[:2])}")

@@ -36,7 +36,7 @@ class RelativePositions(nn.Module):
 
 
 def relative_index(grid: int) -> Tensor:
-    """Which row of the table belongs to a query and a key: (N, N), [CLS] first. Offsets are row-major, query minus key."""
+    """Which row of the table a query and a key have: (N, N), [CLS] first. Offsets, query minus key, are row-major."""
     side = torch.arange(grid)
     rows, columns = side.repeat_interleave(grid), side.repeat(grid)
     down = rows[:, None] - rows + grid - 1

@@ -104,7 +104,13 @@ def _image_part(
         raise ValueError("masked pretraining: a picture stream without patch masks; the data module must make them")
     codes_BN = codes_of(images.pixels_BCHW)
     positions_ND = model.encoder.image.positions_ND
-    return _Part(states.image_BND[:, 1:], None if positions_ND is None else positions_ND[1:], images.masked_BN, codes_BN, model.image_head)
+    return _Part(
+        states.image_BND[:, 1:],
+        None if positions_ND is None else positions_ND[1:],
+        images.masked_BN,
+        codes_BN,
+        model.image_head,
+    )
 
 
 def _text_part(model: PretrainModel, texts: Texts, states: StreamStates) -> _Part:

@@ -65,8 +65,8 @@ def beit_config(
     width = round(max(0, offsets - CLS_ENTRIES) ** 0.5)
     if width**2 + CLS_ENTRIES != offsets or width % 2 == 0:
         raise ValueError(
-            f"{source}: the table of relative positions has {offsets} rows, which is no (2 n - 1)^2 + {CLS_ENTRIES}; its "
-            "pictures are not square, or it is another architecture"
+            f"{source}: the table of relative positions has {offsets} rows, which is no (2 n - 1)^2 + {CLS_ENTRIES}; "
+            "its pictures are not square, or it is another architecture"
         )
     return EncoderConfig(
         dim=dim,
@@ -119,9 +119,7 @@ def beit_encoder(weights: Mapping[str, Tensor], config: EncoderConfig, source: s
         ours["image.positions_ND"] = take("pos_embed", 1, 1 + config.vision.num_patches, dim)[0]
     if config.relative_positions == "shared":
         ours["relative_positions.table_RH"] = take(_SHARED, *table)
-    parts: dict[str, dict[str, Tensor]] = {
-        "norm": take.norm("fc_norm" if "fc_norm.weight" in weights else "norm", dim)
-    }
+    parts: dict[str, dict[str, Tensor]] = {"norm": take.norm("fc_norm" if "fc_norm.weight" in weights else "norm", dim)}
     for layer in range(config.depth):
         block = f"blocks.{layer}"
         parts |= {

@@ -109,7 +109,9 @@ def test_names_of_the_authors_pretrained_checkpoint() -> None:
 
 def test_texts_are_not_moved_by_the_tables() -> None:
     model = imported(make("beit_base_patch16_224"))
-    texts = ImageTextBatch(texts=Texts(ids_BL=torch.tensor([[0, 7, 8, 2]]), valid_BL=torch.ones(1, 4, dtype=torch.bool)))
+    texts = ImageTextBatch(
+        texts=Texts(ids_BL=torch.tensor([[0, 7, 8, 2]]), valid_BL=torch.ones(1, 4, dtype=torch.bool))
+    )
     with torch.no_grad():
         before = model.encoder(texts).streams[0].text_BLD
         for block in model.encoder.blocks:
