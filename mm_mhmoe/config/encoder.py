@@ -35,7 +35,7 @@ class EncoderConfig:
             weights of the blocks serve both.
         vl_layers: of multiway, the last blocks in which the tokens of pairs have FFNs, or experts, of their own: a
             third one beside those of pictures and texts (BEiT-3's paper: 3; its released models: 0).
-        image_positions: learned positions are added to patches; false (BEiT): only relative positions tell where they are.
+        image_positions: learned positions are added to patches; false (BEiT): only relative ones tell where they are.
         relative_positions: learned addends to the scores of attention by the offset of two patches of a picture (BEiT):
             none; layer: each block has its own; shared: one table for all. Texts have none.
         layer_scale: start of learned factors on the two branches of a block (LayerScale; BEiT: 0.1); null: no factors.
