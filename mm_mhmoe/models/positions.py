@@ -45,7 +45,7 @@ def resample_relative(table_RH: Tensor, before: int, after: int) -> Tensor:
     shape = ((2 * after - 1) ** 2 + CLS_ENTRIES, table_RH.shape[1])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of how timm indexes
-        return resize_rel_pos_bias_table(table_RH, (after, after), shape, (before, before))
+        return resize_rel_pos_bias_table(table_RH, (after, after), shape)
 
 
 def resample_weights(weights: Mapping[str, Tensor], before: int, after: int) -> dict[str, Tensor]:

@@ -10,11 +10,11 @@ from mm_mhmoe.models.importing.timm_vit import vit_config, vit_model
 from mm_mhmoe.models.importing.words import project_order, project_tokenizer, reorder_words
 
 __all__ = [
+    "beit3_config",
+    "beit3_model",
     "beit_config",
     "beit_model",
     "check_beit",
-    "beit3_config",
-    "beit3_model",
     "project_order",
     "project_tokenizer",
     "read_state_dict",
