@@ -69,7 +69,12 @@ COMMANDS: Tree = {
     "export": "export:export",
     "import": (
         "Turn other people's weights into a model directory.",
-        {"beit3": "import_model:beit3", "timm": "import_model:timm", "vqkd": "import_vqkd:vqkd"},
+        {
+            "beit3": "import_model:beit3",
+            "beit2": "import_model:beit2",
+            "timm": "import_model:timm",
+            "vqkd": "import_vqkd:vqkd",
+        },
     ),
     "bench": ("Measure speed, as ratios within one process.", {"layer": "bench:layer", "data": "bench_data:data"}),
     "upcycle": (
@@ -113,7 +118,8 @@ SUMMARIES = {
     "paper-table": "Dense, X-MoE and MH-MoE encoders side by side, as in the paper's Table 1, at a small size.",
     "export": "Turn a run's newest checkpoint into a model directory.",
     "import beit3": "A released BEiT-3 checkpoint, with its vocabulary.",
-    "import timm": "A plain vision transformer of timm, as the picture side of an encoder.",
+    "import beit2": "A checkpoint of BEiT-v2's authors, as the picture side of an encoder.",
+    "import timm": "A plain vision transformer, BEiT or BEiT-v2 of timm, as the picture side of an encoder.",
     "bench layer": "Time the sparse layer against dense FFNs and other ways to compute it.",
     "bench data": "Time reading, decoding, resizing and whole loaders against webdataset's and open_clip's.",
     "upcycle sparse": "Make experts of a trained dense model's FFNs.",

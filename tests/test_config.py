@@ -166,6 +166,8 @@ def test_dict_round_trip_through_json(name: str) -> None:
     values = json.loads(json.dumps(PRESETS[name].to_dict()))
     assert EncoderConfig.from_dict(values) == PRESETS[name]
     assert EncoderConfig.from_dict({**values, "depth": 3}) == replace(PRESETS[name], depth=3)
+    later = ("multiway", "vl_layers", "image_positions", "relative_positions", "layer_scale")
+    assert EncoderConfig.from_dict({k: v for k, v in values.items() if k not in later}) == PRESETS[name]
 
 
 @pytest.mark.parametrize("where", [(), ("moe",), ("vision",), ("text",)])
@@ -177,3 +179,16 @@ def test_unknown_key_is_named(where: tuple[str, ...]) -> None:
     inner["num_expert"] = 3
     with pytest.raises(ValueError, match="num_expert"):
         EncoderConfig.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"relative_positions": "both"}, "relative_positions='both' is not one of none, layer, shared"),
+        ({"image_positions": False}, "nothing would tell where a patch is; use layer or shared"),
+        ({"layer_scale": 0.0}, "layer_scale=0.0 must be positive"),
+    ],
+)
+def test_what_beits_options_cannot_be(changes, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        EncoderConfig(**changes)

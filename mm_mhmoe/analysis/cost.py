@@ -88,11 +88,13 @@ def step_flops(config: EncoderConfig, workload: Workload, num_codes: int) -> Ste
 def active_share(config: EncoderConfig) -> float:
     """Largest share of a sparse layer's experts that one token can use: k of E, or k for each of its H sub-tokens.
 
-    Under expert choice all of them may take the same token. Experts of the other modality are out of reach.
+    Under expert choice all of them may take the same token. Experts of the other modality, and of pairs or those of
+    single streams, are out of reach. Over layers with more and fewer pools it is the mean.
     """
     if config.ffn == "dense":
         return 1.0
+    own_pool = config.num_sparse / config.sparse_ffns
     if config.moe.router == "expert_choice":
-        return 1.0 / config.expert_pools
+        return own_pool
     heads = config.moe.heads if config.ffn == "mh_moe" else 1
-    return min(1.0, heads * config.moe.top_k / config.moe.num_experts) / config.expert_pools
+    return min(1.0, heads * config.moe.top_k / config.moe.num_experts) * own_pool

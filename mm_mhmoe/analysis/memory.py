@@ -31,7 +31,7 @@ class KeptBytes:
 
     Args:
         embeddings: patches and word ids.
-        norms: the residual stream, once for each LayerNorm that reads it.
+        norms: the residual stream, once for each LayerNorm that reads it; and what LayerScale multiplies.
         attention: projections, and the attention itself.
         dense_ffn: hidden states of the dense FFNs.
         router: inputs and scores of the routers.
@@ -105,27 +105,41 @@ def kept_bytes(
     return KeptBytes(
         embeddings=width * workload.pictures * config.vision.num_patches * pixels
         + INDEX * workload.texts * config.text.max_length,
-        norms=(2 * config.depth + 1) * tokens * (FP32 * config.dim + STATISTICS),
+        norms=(2 * config.depth + 1) * tokens * (FP32 * config.dim + STATISTICS)
+        + (0 if config.layer_scale is None else 2 * config.depth * tokens * width * config.dim),
         attention=config.depth * _attention(config, workload, arithmetic),
         dense_ffn=(config.depth - sparse) * _dense_ffn(config, tokens, arithmetic),
         router=sparse * _router(config, tokens, padded=workload.texts > 0) if sparse else 0,
         head_and_merge=sparse * maps * width * tokens * config.dim,
         experts=sparse * _experts(config, tokens, arithmetic, padded=workload.texts > 0, ep=ep) if sparse else 0,
         task_heads=0 if num_codes is None else _task_heads(config, workload, arithmetic, num_codes),
-        weight_copies=width * _copied_weights(config, arithmetic, num_codes, ep) if width < FP32 else 0,
+        weight_copies=width * _copied_weights(config, workload, arithmetic, num_codes, ep) if width < FP32 else 0,
     )
 
 
 def _attention(config: EncoderConfig, workload: Workload, arithmetic: Arithmetic) -> int:
-    """Input, q, k and v, what they mix to, all rows in one tensor, and the output projection's input."""
+    """Input, q, k and v, what they mix to, all rows in one tensor, and the output projection's input.
+
+    With relative positions, whose gradient torch's fused kernel on CPUs has not, pictures keep their scores there, and
+    scaled copies of q, k and v. On CUDA the mask is counted beside what the fused kernel keeps; that is not measured.
+    """
     width, kept = arithmetic.width, 0
-    for rows, length in workload.streams(config):
+    streams = workload.streams(config)
+    rows_by_stream = ((True, workload.batch_images), (False, workload.batch_texts), (True, workload.batch_pairs))
+    biased = [has_pictures and config.relative_positions != "none" for has_pictures, rows in rows_by_stream if rows]
+    explicit = [arithmetic.is_cpu_bf16 and length <= EXPLICIT_LENGTH for _, length in streams]
+    copied = [b and not e and arithmetic.device == "cpu" for b, e in zip(biased, explicit, strict=True)]
+    for (rows, length), has_bias, is_explicit, is_copied in zip(streams, biased, explicit, copied, strict=True):
         tokens = rows * length
-        kept += tokens * config.dim * 4 * width
-        if arithmetic.is_cpu_bf16 and length <= EXPLICIT_LENGTH:  # the softmax in fp32, and in bf16 for the product
+        kept += tokens * config.dim * width
+        kept += tokens * config.dim * 3 * width * (is_copied + (not all(copied)))
+        if is_explicit:  # the softmax in fp32, and in bf16 for the product
             kept += rows * config.num_heads * length**2 * (FP32 + width)
+        elif is_copied:
+            kept += rows * config.num_heads * length**2 * width
         else:
             kept += tokens * (config.dim * width + config.num_heads * FP32)
+            kept += has_bias * rows * config.num_heads * length**2 * width
         kept += tokens * config.dim * width
         if config.sub_ln:
             kept += tokens * (config.dim * arithmetic.norm_width + STATISTICS)
@@ -196,16 +210,33 @@ def _task_heads(config: EncoderConfig, workload: Workload, arithmetic: Arithmeti
     return 2 * heads + positions * from_cls
 
 
-def _copied_weights(config: EncoderConfig, arithmetic: Arithmetic, num_codes: int | None, ep: int) -> int:
+def _used_ffns(config: EncoderConfig, workload: Workload, layer: int) -> int:
+    """How many of a block's FFNs see tokens of these streams."""
+    if config.ffns(layer) == 1:
+        return 1
+    if config.ffns(layer) == 3:
+        return sum(rows > 0 for rows in (workload.batch_images, workload.batch_texts, workload.batch_pairs))
+    return _used_modalities(workload)
+
+
+def _used_modalities(workload: Workload) -> int:
+    return (workload.pictures > 0) + (workload.texts > 0)
+
+
+def _copied_weights(
+    config: EncoderConfig, workload: Workload, arithmetic: Arithmetic, num_codes: int | None, ep: int
+) -> int:
     """Matrices that autocast casts for torch's Linear or a grouped product; looped or recomputed experts keep none."""
-    dim, sparse = config.dim, config.num_sparse
-    copied = 3 * config.vision.patch_size**2 * dim + config.ways * config.depth * 4 * dim**2
-    copied += config.ways * (config.depth - sparse) * config.dense_size.parameters
-    if sparse:
+    dim, used = config.dim, {layer: _used_ffns(config, workload, layer) for layer in range(config.depth)}
+    ways = min(config.ways, _used_modalities(workload))
+    copied = 3 * config.vision.patch_size**2 * dim + ways * config.depth * 4 * dim**2
+    copied += sum(n for layer, n in used.items() if not config.is_sparse(layer)) * config.dense_size.parameters
+    if config.num_sparse:
+        sparse = sum(n for layer, n in used.items() if config.is_sparse(layer))
         size = config.sparse_size
         kept_here = arithmetic.grouped and not config.moe.recompute
         not_here = size.experts - (size.experts // ep if kept_here else 0)
-        copied += config.expert_pools * sparse * (size.parameters - not_here * size.matrices * size.width * size.hidden)
+        copied += sparse * (size.parameters - not_here * size.matrices * size.width * size.hidden)
     if num_codes is not None:
         copied += dim * (num_codes + config.text.vocab_size) + 4 * dim**2
     return copied

@@ -14,13 +14,13 @@ class Parameters:
 
     Args:
         embeddings: patches, words, positions, [CLS] and mask token.
-        attention: its four matrices.
+        attention: its four matrices, and tables of relative positions.
         dense_ffn: the dense FFNs.
         router: all routers.
         head_and_merge: multi-head and merge layers of MH-MoE.
         experts: the experts that are chosen, with the LayerNorms inside them.
         shared_experts: the experts that every (sub-)token goes through, with theirs.
-        norms: all other LayerNorms.
+        norms: all other LayerNorms, and LayerScale's factors.
         task_heads: the heads of masked pretraining.
         unused_experts: parameters of `experts` that one token cannot use.
     """
@@ -55,24 +55,30 @@ class Parameters:
 def count_parameters(config: EncoderConfig, num_codes: int | None = None) -> Parameters:
     """Counts an encoder, and with `num_codes` (vocabulary of the visual tokenizer) a PretrainModel."""
     dim, moe, text, ways = config.dim, config.moe, config.text, config.ways
-    sparse = config.num_sparse * config.expert_pools
-    dense = (config.depth - config.num_sparse) * ways
+    sparse, dense = config.sparse_ffns, config.dense_ffns
     norm = 2 * dim
+    scales = 2 * ways * config.depth * dim if config.layer_scale is not None else 0
     inner_norms = ways * config.depth * norm + dense * 2 * config.ffn_dim if config.sub_ln else 0
     experts = sparse * _experts(config) if sparse else 0
     return Parameters(
         embeddings=linear(3 * config.vision.patch_size**2, dim)
-        + dim * (2 + 1 + config.vision.num_patches + text.vocab_size + text.num_positions),
-        attention=ways * config.depth * 4 * linear(dim, dim),
+        + dim * (2 + text.vocab_size + text.num_positions)
+        + (dim * (1 + config.vision.num_patches) if config.image_positions else 0),
+        attention=ways * config.depth * 4 * linear(dim, dim) + _relative_positions(config),
         dense_ffn=dense * (linear(dim, config.ffn_dim) + linear(config.ffn_dim, dim)),
         router=sparse * router_parameters(config) if sparse else 0,
         head_and_merge=sparse * 2 * moe.projection_layers * linear(dim, dim) if config.ffn == "mh_moe" else 0,
         experts=experts,
         shared_experts=sparse * _shared_expert(config) if sparse else 0,
-        norms=ways * (2 * config.depth + 1) * norm + inner_norms,
+        norms=ways * (2 * config.depth + 1) * norm + inner_norms + scales,
         task_heads=0 if num_codes is None else _pretraining_heads(dim, num_codes, text.vocab_size),
         unused_experts=round((1 - active_share(config)) * experts),
     )
+
+
+def _relative_positions(config: EncoderConfig) -> int:
+    tables = {"none": 0, "shared": 1, "layer": config.depth}[config.relative_positions]
+    return tables * ((2 * config.vision.grid - 1) ** 2 + 3) * config.num_heads
 
 
 def linear(inputs: int, outputs: int, bias: bool = True) -> int:

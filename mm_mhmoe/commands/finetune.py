@@ -12,7 +12,7 @@ from mm_mhmoe_data.tokenizer import TOKENIZER_FILE, Tokenizer
 from mm_mhmoe_data.vqa_data import answer_vocabulary, read_vqa
 
 from mm_mhmoe.commands.run_dir import finish_run, open_run, provenance
-from mm_mhmoe.commands.sources import data_path, encoder_of, own_shards
+from mm_mhmoe.commands.sources import at_image_size, data_path, encoder_of, own_shards
 from mm_mhmoe.config import EncoderConfig
 from mm_mhmoe.models.checkpoints import load_encoder
 from mm_mhmoe.models.tasks import RetrievalModel, VQAModel
@@ -28,6 +28,7 @@ def retrieval(
     steps: int,
     init: Path | None = None,
     encoder: EncoderConfig | None = None,
+    image_size: int | None = None,
     shards: str = "demo:train",
     batch_size: int = 256,
     embed_dim: int = 256,
@@ -44,6 +45,7 @@ def retrieval(
         steps: training steps.
         init: model directory to take the encoder's weights from; without it the encoder starts from random weights.
         encoder: the encoder; without it, that of init.
+        image_size: side of pictures, instead of the encoder's; init's positions are interpolated.
         shards: pairs to learn from: a folder, glob, list or address of .tar files, or demo:train.
         batch_size: pairs a step and process; the negatives come from them.
         embed_dim: width of the embeddings.
@@ -55,7 +57,7 @@ def retrieval(
     if not open_run(out, "finetune retrieval", arguments):
         print(f"finetune retrieval: {out} is finished")
         return
-    encoder = encoder or encoder_of(init)
+    encoder = at_image_size(encoder or encoder_of(init), image_size)
     words = Tokenizer.load(tokenizer)
     words.check(encoder.text)
     torch.manual_seed(run.seed)
@@ -92,6 +94,7 @@ def vqa(
     steps: int,
     init: Path | None = None,
     encoder: EncoderConfig | None = None,
+    image_size: int | None = None,
     shards: str = "demo:train",
     questions: str = "demo:vqa/train_questions.json",
     annotations: str = "demo:vqa/train_annotations.json",
@@ -111,6 +114,7 @@ def vqa(
         steps: training steps.
         init: model directory to take the encoder's weights from; without it the encoder starts from random weights.
         encoder: the encoder; without it, that of init.
+        image_size: side of pictures, instead of the encoder's; init's positions are interpolated.
         shards: the pictures of the questions, or demo:train.
         questions: VQAv2 questions file.
         annotations: VQAv2 annotations file.
@@ -126,7 +130,7 @@ def vqa(
     if not open_run(out, "finetune vqa", arguments):
         print(f"finetune vqa: {out} is finished")
         return
-    encoder = encoder or encoder_of(init)
+    encoder = at_image_size(encoder or encoder_of(init), image_size)
     words = Tokenizer.load(tokenizer)
     words.check(encoder.text)
     examples = read_vqa(data_path(questions), data_path(annotations))

@@ -8,6 +8,7 @@ from typing import Any
 import timm as timm_models
 from mm_mhmoe_data.tokenizer import MASK, TOKENIZER_FILE, Tokenizer
 from rich.console import Console
+from timm.models.beit import Beit
 
 from mm_mhmoe.commands.run_dir import provenance
 from mm_mhmoe.config import TextConfig
@@ -15,6 +16,9 @@ from mm_mhmoe.models.checkpoints import at_image_size, describe, save
 from mm_mhmoe.models.importing import (
     beit3_config,
     beit3_model,
+    beit_config,
+    beit_model,
+    check_beit,
     project_order,
     project_tokenizer,
     read_state_dict,
@@ -61,6 +65,34 @@ def beit3(
     _write(model, image_size, out, "import beit3", arguments, words)
 
 
+def beit2(
+    source: Path,
+    out: Path,
+    image_size: int | None = None,
+    tokenizer: Path | None = None,
+    max_length: int = 64,
+    num_codes: int = 8192,
+) -> None:
+    """Turns a checkpoint of BEiT-v2's authors into a pretraining model: its picture side; texts start at random.
+
+    Pretrained and fine-tuned ones are read. Pixels are normalised as these were: by ImageNet's mean and deviation.
+
+    Args:
+        source: the .pth file (beitv2_*). Only tensors and plain values are read from it.
+        out: directory to write; must not exist.
+        image_size: side of pictures from now on; positions are interpolated. Without it, the checkpoint's.
+        tokenizer: directory of the text tokenizer; its size becomes the vocabulary. Without it the model has none.
+        max_length: longest text in tokens, begin and end tokens included.
+        num_codes: vocabulary of the visual tokenizer; the checkpoint's head (lm_head) is taken if it has as many codes.
+    """
+    arguments = dict(locals())
+    _check(out)
+    weights = read_state_dict(source)
+    words = None if tokenizer is None else Tokenizer.load(tokenizer)
+    model = beit_model(weights, beit_config(weights, str(source), _text(words, max_length)), str(source), num_codes)
+    _write(model, image_size, out, "import beit2", arguments, None if words is None else words.path.read_bytes())
+
+
 def timm(
     name: str,
     out: Path,
@@ -70,13 +102,13 @@ def timm(
     max_length: int = 64,
     num_codes: int = 8192,
 ) -> None:
-    """Turns a plain vision transformer of timm into a pretraining model: its picture side; texts start at random.
+    """Turns a plain ViT, BEiT or BEiT-v2 of timm into a pretraining model: its picture side; texts start at random.
 
     Args:
         name: the model's name in timm, such as vit_base_patch16_224.augreg_in21k.
         out: directory to write; must not exist.
         source: a .safetensors or .pth file of its weights; without it, timm downloads them.
-        image_size: side of pictures from now on; the positions of patches are interpolated. Without it, the model's.
+        image_size: side of pictures from now on; the positions are interpolated. Without it, the model's.
         tokenizer: directory of the text tokenizer; its size becomes the vocabulary. Without it the model has none.
         max_length: longest text in tokens, begin and end tokens included.
         num_codes: vocabulary of the visual tokenizer; its head starts from random weights.
@@ -89,10 +121,21 @@ def timm(
         raise ValueError(f"name={name}: timm cannot make this model ({error}); timm.list_models() has all") from error
     weights = vit.state_dict() if source is None else read_state_dict(source)
     words = None if tokenizer is None else Tokenizer.load(tokenizer)
-    vocabulary = TextConfig() if words is None else TextConfig(vocab_size=len(words))
-    config = vit_config(vit, name, replace(vocabulary, max_length=max_length))
-    model = vit_model(weights, config, str(source or name), num_codes)
+    text, told = _text(words, max_length), str(source or name)
+    model: TaskModel
+    if isinstance(vit, Beit):
+        check_beit(vit, name)
+        pixels: Any = vit.pretrained_cfg
+        config = beit_config(weights, told, text, pixel_mean=pixels["mean"], pixel_std=pixels["std"])
+        model = beit_model(weights, config, told, num_codes)
+    else:
+        model = vit_model(weights, vit_config(vit, name, text), told, num_codes)
     _write(model, image_size, out, "import timm", arguments, None if words is None else words.path.read_bytes())
+
+
+def _text(words: Tokenizer | None, max_length: int) -> TextConfig:
+    vocabulary = TextConfig() if words is None else TextConfig(vocab_size=len(words))
+    return replace(vocabulary, max_length=max_length)
 
 
 def _check(out: Path) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mm_mhmoe.analysis.routing_stats import layer_loads
 from mm_mhmoe.batch import ImageTextBatch
 from mm_mhmoe.commands.sources import data_path
+from mm_mhmoe.models.encoder import StreamStates
 from mm_mhmoe.models.tasks import PretrainModel, RetrievalModel, TaskModel
 from mm_mhmoe.models.upcycling.layers import WAYS, Place
 from mm_mhmoe.nn import ways
@@ -51,8 +52,24 @@ def ffn_inputs(model: TaskModel, streams: Sequence[ImageTextBatch]) -> dict[Plac
     """What every FFN gets: (T, D)."""
     with _recorded(model) as inputs:
         output = model.encoder(*streams)
-    valid_T, of = output.valid_T, {"image": ~output.is_text_T, "text": output.is_text_T}
-    return {place: x_TD[valid_T if isinstance(place, int) else valid_T[of[place[1]]]] for place, x_TD in inputs.items()}
+    valid_T, is_text_T = output.valid_T, output.is_text_T
+    of = {"image": ~is_text_T, "text": is_text_T}
+    is_pair_T = torch.cat([_is_pair(stream) for stream in output.streams])
+    apart = {"image": of["image"] & ~is_pair_T, "text": of["text"] & ~is_pair_T, "pair": is_pair_T}
+
+    def kept(place: Place) -> Tensor:
+        if isinstance(place, int):
+            return valid_T
+        return valid_T[(apart if model.config.ffns(place[0]) == len(WAYS) else of)[place[1]]]
+
+    return {place: x_TD[kept(place)] for place, x_TD in inputs.items()}
+
+
+def _is_pair(stream: StreamStates) -> Tensor:
+    """A flag for each token of the stream: whether its rows are pairs."""
+    parts = [part for part in (stream.image_BND, stream.text_BLD) if part is not None]
+    tokens = sum(part.shape[0] * part.shape[1] for part in parts)
+    return torch.full((tokens,), len(parts) == 2, device=parts[0].device)
 
 
 @torch.no_grad()
@@ -61,7 +78,11 @@ def expert_counts(model: TaskModel, streams: Sequence[ImageTextBatch]) -> dict[P
     loads = {load.layer: load.all_E for load in layer_loads([model.encoder(*streams)])}
     if model.config.expert_pools == 1:
         return dict(loads.items())
-    return {(n, way): half_E for n, all_E in loads.items() for way, half_E in zip(WAYS, all_E.chunk(2), strict=True)}
+    return {
+        (n, way): own_E
+        for n, all_E in loads.items()
+        for way, own_E in zip(WAYS, all_E.chunk(model.config.ffns(n)), strict=False)
+    }
 
 
 @contextmanager
@@ -74,7 +95,7 @@ def _recorded(model: TaskModel) -> Iterator[dict[Place, Tensor]]:
     places: list[tuple[Place, nn.Module]] = []
     for layer, block in enumerate(model.encoder.blocks):
         ffns = ways(block.get_submodule("ffn"))
-        places += [(layer, ffns[0])] if len(ffns) == 1 else [((layer, w), f) for w, f in zip(WAYS, ffns, strict=True)]
+        places += [(layer, ffns[0])] if len(ffns) == 1 else [((layer, w), f) for w, f in zip(WAYS, ffns, strict=False)]
     hooks = [
         ffn.register_forward_pre_hook(lambda _, given, place=place: keep(place, given[0])) for place, ffn in places
     ]

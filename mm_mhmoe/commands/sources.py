@@ -52,3 +52,10 @@ def encoder_of(init: Path | None) -> EncoderConfig:
     if init is None:
         raise ValueError("neither init nor encoder is given; name a pretrained model (--init) or describe an encoder")
     return read_encoder_config(init)
+
+
+def at_image_size(encoder: EncoderConfig, image_size: int | None) -> EncoderConfig:
+    """The same encoder for pictures of that side in pixels; None: as it is."""
+    if image_size is None:
+        return encoder
+    return replace(encoder, vision=replace(encoder.vision, image_size=image_size))

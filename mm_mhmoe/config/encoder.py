@@ -12,6 +12,7 @@ from mm_mhmoe.config.vision import VisionConfig
 from mm_mhmoe.sizing import MATRICES, FFNSize, solve_hidden
 
 FFNKind = Literal["dense", "moe", "mh_moe"]
+RelativeKind = Literal["none", "layer", "shared"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,12 @@ class EncoderConfig:
         norm_eps: epsilon of every LayerNorm.
         multiway: pictures and texts have attention projections, LayerNorms and FFNs of their own (BEiT-3); false: all
             weights of the blocks serve both.
+        vl_layers: of multiway, the last blocks in which the tokens of pairs have FFNs, or experts, of their own: a
+            third one beside those of pictures and texts (BEiT-3's paper: 3; its released models: 0).
+        image_positions: learned positions are added to patches; false (BEiT): only relative ones tell where they are.
+        relative_positions: learned addends to the scores of attention by the offset of two patches of a picture (BEiT):
+            none; layer: each block has its own; shared: one table for all. Texts have none.
+        layer_scale: start of learned factors on the two branches of a block (LayerScale; BEiT: 0.1); null: no factors.
     """
 
     dim: int = 768
@@ -46,6 +53,10 @@ class EncoderConfig:
     sub_ln: bool = True
     norm_eps: float = 1e-5
     multiway: bool = False
+    vl_layers: int = 0
+    image_positions: bool = True
+    relative_positions: RelativeKind = "none"
+    layer_scale: float | None = None
 
     def __post_init__(self) -> None:
         require(self.ffn in ("dense", "moe", "mh_moe"), f"encoder.ffn={self.ffn!r} is not one of dense, moe, mh_moe")
@@ -55,6 +66,31 @@ class EncoderConfig:
         )
         require(self.depth >= 1, f"encoder.depth={self.depth} must be 1 or more")
         require(0.0 <= self.drop_path < 1.0, f"encoder.drop_path={self.drop_path} must lie in [0, 1)")
+        require(
+            0 <= self.vl_layers <= self.depth,
+            f"encoder.vl_layers={self.vl_layers} must lie between 0 and encoder.depth={self.depth}",
+        )
+        require(
+            self.vl_layers == 0 or self.multiway,
+            f"encoder.vl_layers={self.vl_layers} needs encoder.multiway=true: otherwise all streams share their FFNs",
+        )
+        require(
+            self.vl_layers == 0 or self.ffn == "dense" or self.moe.pools == "modality",
+            f"encoder.vl_layers={self.vl_layers} needs moe.pools=modality: a shared pool serves pairs already",
+        )
+        require(
+            self.relative_positions in ("none", "layer", "shared"),
+            f"encoder.relative_positions={self.relative_positions!r} is not one of none, layer, shared",
+        )
+        require(
+            self.image_positions or self.relative_positions != "none",
+            "encoder.image_positions=False with encoder.relative_positions=none: nothing would tell where a patch is; "
+            "use layer or shared",
+        )
+        require(
+            self.layer_scale is None or self.layer_scale > 0,
+            f"encoder.layer_scale={self.layer_scale} must be positive; null: no factors",
+        )
         if self.ffn == "mh_moe":
             require(
                 self.dim % self.moe.heads == 0,
@@ -73,8 +109,10 @@ class EncoderConfig:
             self.expert_hidden_dim  # noqa: B018  (raises when parity has no solution)
 
     def ffns(self, layer: int) -> int:
-        """How many FFNs block `layer` has: one for each modality under multiway, but for a shared pool of experts."""
-        return self.expert_pools if self.is_sparse(layer) else self.ways
+        """How many FFNs block `layer` has: one for each modality under multiway, but for a shared pool of experts; and
+        one more for pairs in the last vl_layers."""
+        of_pairs = int(layer >= self.depth - self.vl_layers)
+        return (self.expert_pools if self.is_sparse(layer) else self.ways) + of_pairs
 
     def is_sparse(self, layer: int) -> bool:
         """Whether block `layer` (from 0) has the sparse FFN."""
@@ -87,13 +125,23 @@ class EncoderConfig:
 
     @property
     def expert_pools(self) -> int:
-        """Pools of num_experts experts in a sparse layer."""
+        """Pools of num_experts experts in a sparse layer, without that of pairs."""
         return 2 if self.multiway and self.moe.pools == "modality" else 1
 
     @property
     def num_sparse(self) -> int:
         """Blocks with the sparse FFN."""
         return sum(self.is_sparse(layer) for layer in range(self.depth))
+
+    @property
+    def sparse_ffns(self) -> int:
+        """Sparse FFNs of all blocks, each with num_experts experts."""
+        return sum(self.ffns(layer) for layer in range(self.depth) if self.is_sparse(layer))
+
+    @property
+    def dense_ffns(self) -> int:
+        """Dense FFNs of all blocks."""
+        return sum(self.ffns(layer) for layer in range(self.depth) if not self.is_sparse(layer))
 
     @property
     def dense_size(self) -> FFNSize:

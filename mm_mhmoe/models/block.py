@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from mm_mhmoe.nn import (
     FeedForward,
+    LayerScale,
     Multiway,
     MultiwayMoE,
+    RelativePositions,
     Routing,
     Segment,
     SelfAttention,
@@ -45,7 +47,9 @@ class Block(nn.Module):
     Args:
         ffn: a FeedForward, or a sparse layer `(x_TD, valid_T) -> (y_TD, Routing)`; or a Multiway, or MultiwayMoE, of
             two of them.
-        multiway: whether pictures and texts have LayerNorms of their own.
+        multiway: whether pictures and texts have LayerNorms, and factors of layer_scale, of their own.
+        layer_scale: start of learned factors on both branches (LayerScale); None: there are none.
+        relative_positions: the attention's addends that are this block's alone.
     """
 
     def __init__(
@@ -57,19 +61,32 @@ class Block(nn.Module):
         drop_path: float,
         norm_eps: float,
         multiway: bool = False,
+        layer_scale: float | None = None,
+        relative_positions: RelativePositions | None = None,
     ) -> None:
         super().__init__()
+
+        def scale() -> nn.Module:
+            return nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
+
         self.attention_norm = each_modality(lambda: nn.LayerNorm(dim, eps=norm_eps), multiway)
+        self.relative_positions = relative_positions
         self.attention = attention
+        self.attention_scale = each_modality(scale, multiway and layer_scale is not None)
         self.ffn_norm = each_modality(lambda: nn.LayerNorm(dim, eps=norm_eps), multiway)
         self.ffn = ffn
+        self.ffn_scale = each_modality(scale, multiway and layer_scale is not None)
         self.drop_path = DropPath(drop_path)
 
     def forward(
-        self, x_TD: Tensor, segments: Sequence[Segment], valid_T: Tensor | None
+        self, x_TD: Tensor, segments: Sequence[Segment], valid_T: Tensor | None, bias_HNN: Tensor | None = None
     ) -> tuple[Tensor, Routing | None]:
+        """bias_HNN: addends to the scores of attention where the block has none of its own."""
+        if self.relative_positions is not None:
+            bias_HNN = self.relative_positions()
         h_TD = by_modality(self.attention_norm, x_TD, segments)
-        x_TD = x_TD + self.drop_path(self.attention(h_TD, segments), segments)
+        y_TD = by_modality(self.attention_scale, self.attention(h_TD, segments, bias_HNN), segments)
+        x_TD = x_TD + self.drop_path(y_TD, segments)
         h_TD = by_modality(self.ffn_norm, x_TD, segments)
         routing = None
         if isinstance(self.ffn, FeedForward | Multiway):
@@ -78,4 +95,5 @@ class Block(nn.Module):
             y_TD, routing = self.ffn(h_TD, segments, valid_T)
         else:
             y_TD, routing = self.ffn(h_TD, valid_T)
+        y_TD = by_modality(self.ffn_scale, y_TD, segments)
         return x_TD + self.drop_path(y_TD, segments), routing

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from mm_mhmoe.config import EncoderConfig, MoEConfig
+from mm_mhmoe.config.encoder import RelativeKind
 from mm_mhmoe.models.block import Block
 from mm_mhmoe.models.encoder import Encoder
 from mm_mhmoe.models.init import initialize
@@ -22,6 +23,7 @@ from mm_mhmoe.nn import (
     Multiway,
     MultiwayMoE,
     PatchEmbedding,
+    RelativePositions,
     SelfAttention,
     SigmoidRouter,
     TextEmbedding,
@@ -34,7 +36,7 @@ def build_encoder(config: EncoderConfig) -> Encoder:
     """A freshly initialised encoder; its weights follow torch's global random state."""
     vision, text = config.vision, config.text
     patch = PatchEmbedding(vision.patch_size, config.dim, mean=vision.pixel_mean, std=vision.pixel_std)
-    image = ImageEmbedding(patch, vision.num_patches, config.dim)
+    image = ImageEmbedding(patch, vision.num_patches, config.dim, positions=config.image_positions)
     words = TextEmbedding(text.vocab_size, text.num_positions, config.dim, text.mask_id)
     rates = torch.linspace(0, config.drop_path, config.depth).tolist()
     norms: dict[str, Any] = {"norm_eps": config.norm_eps, "multiway": config.multiway}
@@ -44,21 +46,24 @@ def build_encoder(config: EncoderConfig) -> Encoder:
             build_ffns(config, layer),
             dim=config.dim,
             drop_path=rates[layer],
+            layer_scale=config.layer_scale,
+            relative_positions=_relative_positions(config, "layer"),
             **norms,
         )
         for layer in range(config.depth)
     ]
-    encoder = Encoder(image, words, blocks, dim=config.dim, **norms)
+    shared = _relative_positions(config, "shared")
+    encoder = Encoder(image, words, blocks, dim=config.dim, relative_positions=shared, **norms)
     initialize(encoder, depth=config.depth, sub_ln=config.sub_ln)
     return encoder
 
 
 def build_ffns(config: EncoderConfig, layer: int) -> nn.Module:
-    """The FFN of block `layer`, or one for pictures and one for texts."""
+    """The FFN of block `layer`, or one for pictures, one for texts, and maybe one for pairs."""
     if config.ffns(layer) == 1:
         return build_ffn(config, layer)
     kind = MultiwayMoE if config.is_sparse(layer) else Multiway
-    return kind(build_ffn(config, layer), build_ffn(config, layer))
+    return kind(*(build_ffn(config, layer) for _ in range(config.ffns(layer))))
 
 
 def build_ffn(config: EncoderConfig, layer: int) -> nn.Module:
@@ -108,6 +113,12 @@ def build_router(moe: MoEConfig, width: int) -> nn.Module:
         jitter=moe.router_jitter,
         noise=moe.router_noise,
     )
+
+
+def _relative_positions(config: EncoderConfig, where: RelativeKind) -> RelativePositions | None:
+    if config.relative_positions != where:
+        return None
+    return RelativePositions(config.vision.grid, config.num_heads)
 
 
 def _capacity(moe: MoEConfig) -> Capacity | None:

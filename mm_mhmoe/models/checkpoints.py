@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mm_mhmoe.config import EncoderConfig
-from mm_mhmoe.models.positions import resample_positions
+from mm_mhmoe.models.positions import resample_weights
 from mm_mhmoe.models.tasks import PretrainModel, RetrievalModel, TaskModel, VQAModel
 from mm_mhmoe.models.visual_tokenizer import VisualTokenizer, VisualTokenizerConfig
 
@@ -210,10 +210,7 @@ def load_encoder(source: str | Path, into: TaskModel) -> None:
         raise ValueError(f"the encoder of {source} does not fit this run: {told}. Use the checkpoint's values")
     prefix = "encoder."
     weights = {k.removeprefix(prefix): v for k, v in read_weights(source).items() if k.startswith(prefix)}
-    positions = "image.positions_ND"
-    if theirs.vision.grid != into.vision.grid and positions in weights:
-        weights[positions] = resample_positions(weights[positions], theirs.vision.grid, into.vision.grid)
-    load_weights(into.encoder, weights, source)
+    load_weights(into.encoder, resample_weights(weights, theirs.vision.grid, into.vision.grid), source)
 
 
 def load_pretrained(source: str | Path, into: PretrainModel) -> None:
@@ -228,20 +225,17 @@ def load_pretrained(source: str | Path, into: PretrainModel) -> None:
 
 
 def at_image_size(model: TaskModel, image_size: int) -> TaskModel:
-    """The same model for pictures of another size, with interpolated positions of patches. Raises ValueError when
+    """The same model for pictures of another size, with interpolated positions. Raises ValueError when
     patches do not divide it."""
     config = replace(model.config, vision=replace(model.vision, image_size=image_size))
     made = build({**describe(model), "encoder": config.to_dict()})
     assert isinstance(made, TaskModel)
-    name = "encoder.image.positions_ND"
-    weights = model.state_dict()
-    weights[name] = resample_positions(weights[name], model.vision.grid, config.vision.grid)
-    made.load_state_dict(weights)
+    made.load_state_dict(resample_weights(model.state_dict(), model.vision.grid, config.vision.grid))
     return made.eval()
 
 
 # What changes training, or what is brought into another form, but no weight's meaning.
-_FREE_FIELDS = {"drop_path", "moe.balance_loss_weight", "moe.z_loss_weight", "vision.image_size"}
+_FREE_FIELDS = {"drop_path", "layer_scale", "moe.balance_loss_weight", "moe.z_loss_weight", "vision.image_size"}
 
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:

@@ -13,7 +13,15 @@ from torch import Tensor, nn
 
 from mm_mhmoe.batch import ImageTextBatch
 from mm_mhmoe.models.block import Block
-from mm_mhmoe.nn import ImageEmbedding, Routing, Segment, TextEmbedding, by_modality, each_modality
+from mm_mhmoe.nn import (
+    ImageEmbedding,
+    RelativePositions,
+    Routing,
+    Segment,
+    TextEmbedding,
+    by_modality,
+    each_modality,
+)
 
 
 class StreamStates(NamedTuple):
@@ -59,6 +67,9 @@ class Encoder(nn.Module):
     All tokens lie in one flat (T, D) tensor, so that every projection, FFN and expert dispatch runs once a layer
     for all streams; only attention is cut into streams and rows. A pair is one row [picture; text], as in BEiT-3
     (arXiv 2208.10442).
+
+    Args:
+        relative_positions: addends to the scores of attention that all blocks share.
     """
 
     def __init__(
@@ -70,10 +81,12 @@ class Encoder(nn.Module):
         dim: int,
         norm_eps: float,
         multiway: bool = False,
+        relative_positions: RelativePositions | None = None,
     ) -> None:
         super().__init__()
         self.image = image
         self.text = text
+        self.relative_positions = relative_positions
         self.blocks = nn.ModuleList(blocks)
         self.norm = each_modality(lambda: nn.LayerNorm(dim, eps=norm_eps), multiway)
         self.dim = dim
@@ -89,9 +102,11 @@ class Encoder(nn.Module):
         segments = [part.segment for part in embedded]
         padded = any(segment.valid_BL is not None for segment in segments)
 
+        bias_HNN = None if self.relative_positions is None else self.relative_positions()
+
         routings = []
         for index, block in enumerate(self.blocks):
-            x_TD, routing = block(x_TD, segments, valid_T if padded else None)
+            x_TD, routing = block(x_TD, segments, valid_T if padded else None, bias_HNN)
             if routing is not None:
                 routings.append(LayerRouting(index, routing))
         x_TD = by_modality(self.norm, x_TD, segments)

@@ -8,9 +8,11 @@ from mm_mhmoe.nn.embeddings import ImageEmbedding, PatchEmbedding, TextEmbedding
 from mm_mhmoe.nn.expert_choice import ExpertChoiceRouter
 from mm_mhmoe.nn.experts import Experts
 from mm_mhmoe.nn.feedforward import FeedForward
+from mm_mhmoe.nn.layer_scale import LayerScale
 from mm_mhmoe.nn.moe import MoE
 from mm_mhmoe.nn.multihead_moe import MultiHeadMoE
 from mm_mhmoe.nn.multiway import Multiway, MultiwayMoE, by_modality, each_modality, ways
+from mm_mhmoe.nn.relative_position import RelativePositions
 from mm_mhmoe.nn.router import TopKRouter
 from mm_mhmoe.nn.routing import Routing
 from mm_mhmoe.nn.rows import Rows, sort_rows, weighted_sum
@@ -26,11 +28,13 @@ __all__ = [
     "Experts",
     "FeedForward",
     "ImageEmbedding",
+    "LayerScale",
     "MoE",
     "MultiHeadMoE",
     "Multiway",
     "MultiwayMoE",
     "PatchEmbedding",
+    "RelativePositions",
     "Routing",
     "Rows",
     "Segment",

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mm_mhmoe.nn.multiway import by_modality, each_modality
+from mm_mhmoe.nn.relative_position import additive_mask
 from mm_mhmoe.nn.segments import Segment
 
 
@@ -38,29 +39,39 @@ class SelfAttention(nn.Module):
         self.norm = each_modality(lambda: nn.LayerNorm(dim, eps=norm_eps), multiway) if sub_ln else nn.Identity()
         self.proj = each_modality(lambda: nn.Linear(dim, dim), multiway)
 
-    def forward(self, x_TD: Tensor, segments: Sequence[Segment]) -> Tensor:
-        """(T, D) -> (T, D). Raises ValueError when the segments do not add up to T tokens."""
+    def forward(self, x_TD: Tensor, segments: Sequence[Segment], bias_HNN: Tensor | None = None) -> Tensor:
+        """(T, D) -> (T, D), with addends to the scores between a picture's tokens (`RelativePositions`).
+
+        Raises ValueError when the segments do not add up to T tokens."""
         sizes = [segment.batch * segment.length for segment in segments]
         if sum(sizes) != len(x_TD):
             raise ValueError(f"segments of {sizes} tokens do not add up to the {len(x_TD)} tokens given")
         parts = by_modality(self.qkv, x_TD, segments).split(sizes)
-        mixed_TD = torch.cat([self._attend(part, segment) for part, segment in zip(parts, segments, strict=True)])
+        mixed_TD = torch.cat(
+            [self._attend(part, segment, bias_HNN) for part, segment in zip(parts, segments, strict=True)]
+        )
         return by_modality(self.proj, by_modality(self.norm, mixed_TD, segments), segments)
 
-    def _attend(self, qkv_T: Tensor, segment: Segment) -> Tensor:
+    def _attend(self, qkv_T: Tensor, segment: Segment, bias_HNN: Tensor | None) -> Tensor:
         split = qkv_T.view(segment.batch, segment.length, 3, self.num_heads, -1)
         query_BHLd, key_BHLd, value_BHLd = split.permute(2, 0, 3, 1, 4)
         mask = None if segment.valid_BL is None else segment.valid_BL[:, None, None, :]
+        if bias_HNN is not None and segment.image_length:
+            mask = additive_mask(bias_HNN, segment, query_BHLd.dtype)
         attend = explicit_attention if _prefers_explicit(query_BHLd) else F.scaled_dot_product_attention
         mixed_BHLd = attend(query_BHLd, key_BHLd, value_BHLd, attn_mask=mask)
         return mixed_BHLd.transpose(1, 2).reshape(segment.batch * segment.length, -1)
 
 
 def explicit_attention(query_BHLd: Tensor, key_BHLd: Tensor, value_BHLd: Tensor, attn_mask: Tensor | None) -> Tensor:
-    """softmax(Q K^T / sqrt(d)) V in three steps, the softmax in fp32. attn_mask: True where a key may be seen."""
+    """softmax(Q K^T / sqrt(d)) V in three steps, the softmax in fp32. attn_mask: True where a key may be seen,
+    or addends to the scores."""
     score_BHLL = (query_BHLd * query_BHLd.shape[-1] ** -0.5) @ key_BHLd.transpose(-1, -2)
     if attn_mask is not None:
-        score_BHLL = score_BHLL.masked_fill(~attn_mask, torch.finfo(score_BHLL.dtype).min)
+        if attn_mask.dtype == torch.bool:
+            score_BHLL = score_BHLL.masked_fill(~attn_mask, torch.finfo(score_BHLL.dtype).min)
+        else:
+            score_BHLL = score_BHLL + attn_mask
     return score_BHLL.softmax(dim=-1, dtype=torch.float32).to(value_BHLd.dtype) @ value_BHLd
 
 

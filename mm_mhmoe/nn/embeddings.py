@@ -76,30 +76,38 @@ class PatchEmbedding(nn.Module):
 
 
 class ImageEmbedding(nn.Module):
-    """[CLS] and patches with learned positions; hidden patches are replaced by the mask token."""
+    """[CLS] and patches with learned positions; hidden patches are replaced by the mask token.
 
-    def __init__(self, patch: PatchEmbedding, num_patches: int, dim: int) -> None:
+    Args:
+        positions: whether there are learned positions.
+    """
+
+    def __init__(self, patch: PatchEmbedding, num_patches: int, dim: int, *, positions: bool = True) -> None:
         super().__init__()
+        self.num_patches = num_patches
         self.patch = patch
         self.cls_token_D = nn.Parameter(torch.empty(dim))
         self.mask_token_D = nn.Parameter(torch.empty(dim))
-        self.positions_ND = nn.Parameter(torch.empty(1 + num_patches, dim))
+        self.positions_ND = nn.Parameter(torch.empty(1 + num_patches, dim)) if positions else None
         nn.init.trunc_normal_(self.cls_token_D, std=TOKEN_STD)
         nn.init.trunc_normal_(self.mask_token_D, std=TOKEN_STD)
-        nn.init.trunc_normal_(self.positions_ND, std=POSITION_STD)
+        if self.positions_ND is not None:
+            nn.init.trunc_normal_(self.positions_ND, std=POSITION_STD)
 
     def forward(self, pixels_BCHW: Tensor, masked_BN: Tensor | None = None) -> Tensor:
         """(B, C, H, W) -> (B, 1 + N, D). Raises ValueError for another number of patches or shape of the mask."""
         x_BND = self.patch(pixels_BCHW)
-        expected = len(self.positions_ND) - 1
-        if x_BND.shape[1] != expected:
-            raise ValueError(f"{x_BND.shape[1]} patches a picture, but the encoder has positions for {expected}")
+        if x_BND.shape[1] != self.num_patches:
+            raise ValueError(
+                f"{x_BND.shape[1]} patches a picture, but the encoder has positions for {self.num_patches}"
+            )
         if masked_BN is not None:
             if masked_BN.shape != x_BND.shape[:2]:
                 raise ValueError(f"patch mask of shape {tuple(masked_BN.shape)} for patches {tuple(x_BND.shape[:2])}")
             x_BND = torch.where(masked_BN.unsqueeze(-1), self.mask_token_D.to(x_BND.dtype), x_BND)
         cls_B1D = self.cls_token_D.to(x_BND.dtype).expand(len(x_BND), 1, -1)
-        return torch.cat([cls_B1D, x_BND], dim=1) + self.positions_ND
+        x_BND = torch.cat([cls_B1D, x_BND], dim=1)
+        return x_BND if self.positions_ND is None else x_BND + self.positions_ND
 
 
 class TextEmbedding(nn.Module):

@@ -22,25 +22,41 @@ class Segment(NamedTuple):
     image_length: int = 0
 
 
-def split_modalities(x_TD: Tensor, segments: Sequence[Segment]) -> tuple[Tensor, Tensor]:
-    """The tokens of pictures and those of texts, each in the order of the flat list.
+def split_modalities(x_TD: Tensor, segments: Sequence[Segment], *, pairs_apart: bool = False) -> tuple[Tensor, ...]:
+    """The tokens of pictures and those of texts, each in the order of the flat list; with pairs_apart also those of
+    pairs, which are then in neither of the two.
 
     A stream of one modality is a slice; only pairs, whose rows have both, are copied.
     """
-    images, texts = [x_TD[:0]], [x_TD[:0]]
+    images, texts, pairs = [x_TD[:0]], [x_TD[:0]], [x_TD[:0]]
     for part_TD, segment in zip(x_TD.split([s.batch * s.length for s in segments]), segments, strict=True):
         if segment.image_length in (0, segment.length):
             (images if segment.image_length else texts).append(part_TD)
+            continue
+        if pairs_apart:
+            pairs.append(part_TD)
             continue
         rows_BLD = part_TD.unflatten(0, (segment.batch, segment.length))
         image_BLD, text_BLD = rows_BLD.split([segment.image_length, segment.length - segment.image_length], dim=1)
         images.append(image_BLD.flatten(0, 1))
         texts.append(text_BLD.flatten(0, 1))
-    return _joined(images), _joined(texts)
+    return tuple(_joined(way) for way in ((images, texts, pairs) if pairs_apart else (images, texts)))
 
 
-def join_modalities(image_TD: Tensor, text_TD: Tensor, segments: Sequence[Segment]) -> Tensor:
+def join_modalities(
+    image_TD: Tensor, text_TD: Tensor, segments: Sequence[Segment], pair_TD: Tensor | None = None
+) -> Tensor:
     """The inverse of `split_modalities`, for tensors of any width and number of axes behind the tokens."""
+    if pair_TD is not None:
+        # A pair is then of one way, like a stream of one modality.
+        ways = [image_TD, text_TD, pair_TD]
+        taken, parts = [0, 0, 0], []
+        for segment in segments:
+            way = 1 if segment.image_length == 0 else 0 if segment.image_length == segment.length else 2
+            size = segment.batch * segment.length
+            parts.append(ways[way].narrow(0, taken[way], size))
+            taken[way] += size
+        return torch.cat(parts)
     image_sizes = [s.batch * s.image_length for s in segments]
     text_sizes = [s.batch * (s.length - s.image_length) for s in segments]
     parts = []

@@ -68,6 +68,11 @@ def masked_losses(
         for key, part in parts.items():
             losses[key] = masked_cross_entropy(part.states_BLD, part.masked_BL, part.targets_BL, part.head)
             if from_cls:
+                if part.positions_LD is None:
+                    raise ValueError(
+                        "a loss from [CLS] needs the positions of hidden patches; use encoder.image_positions=true, or "
+                        "leave that loss out"
+                    )
                 guess_BLD = cls_BD.unsqueeze(1) + part.positions_LD[: part.masked_BL.shape[1]]
                 head = nn.Sequential(model.from_cls, part.head)
                 losses[f"{key}_cls"] = masked_cross_entropy(guess_BLD, part.masked_BL, part.targets_BL, head)
@@ -78,7 +83,7 @@ class _Part(NamedTuple):
     """What is hidden in one modality of a stream, and where the encoder's states of it are."""
 
     states_BLD: Tensor
-    positions_LD: Tensor
+    positions_LD: Tensor | None
     masked_BL: Tensor
     targets_BL: Tensor
     head: nn.Module
@@ -98,8 +103,14 @@ def _image_part(
     if images.masked_BN is None:
         raise ValueError("masked pretraining: a picture stream without patch masks; the data module must make them")
     codes_BN = codes_of(images.pixels_BCHW)
-    positions_ND = model.encoder.image.positions_ND[1:]
-    return _Part(states.image_BND[:, 1:], positions_ND, images.masked_BN, codes_BN, model.image_head)
+    positions_ND = model.encoder.image.positions_ND
+    return _Part(
+        states.image_BND[:, 1:],
+        None if positions_ND is None else positions_ND[1:],
+        images.masked_BN,
+        codes_BN,
+        model.image_head,
+    )
 
 
 def _text_part(model: PretrainModel, texts: Texts, states: StreamStates) -> _Part:

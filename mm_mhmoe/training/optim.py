@@ -118,4 +118,6 @@ def _lr_scale(name: str, config: OptimConfig, depth: int) -> float:
     block = re.search(r"encoder\.blocks\.(\d+)\.", name)
     if block:
         return config.layer_decay ** (depth - int(block.group(1)))
-    return 1.0 if "encoder.norm" in name else config.layer_decay ** (depth + 1)
+    # Relative positions that all blocks share count to the last one, as in BEiT.
+    behind = re.search(r"encoder\.(norm|relative_positions)\.", name)
+    return 1.0 if behind else config.layer_decay ** (depth + 1)

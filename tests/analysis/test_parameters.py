@@ -21,8 +21,10 @@ def part_of(name: str) -> str:
     for part in ("router", "experts", "shared"):
         if f".{part}." in name:
             return "shared_experts" if part == "shared" else part
-    if "norm" in name:
+    if "norm" in name or "_scale." in name:
         return "norms"
+    if "relative_positions." in name:
+        return "attention"
     if ".head." in name or ".merge." in name:
         return "head_and_merge"
     return "attention" if ".attention." in name else "dense_ffn"
@@ -78,6 +80,26 @@ def test_multiway_has_the_parts_twice(config, ffn, pools) -> None:
     assert counted.experts == twice * plain.experts and counted.router == twice * plain.router
     if ffn == "mh_moe":  # 4 heads x top-2 reach all 8 experts of one pool
         assert counted.unused_experts == (twice - 1) * plain.experts
+
+
+@pytest.mark.parametrize("ffn", ["dense", "moe", "mh_moe"])
+@pytest.mark.parametrize("vl_layers", [1, 3])
+def test_pairs_have_a_third_ffn_in_the_last_layers(config, ffn, vl_layers) -> None:
+    made = config(ffn=ffn, depth=4, multiway=True, vl_layers=vl_layers, moe=MoEConfig(num_experts=8))
+    counted = count_parameters(made, num_codes=24)
+    assert counted.by_part() == real(PretrainModel(made, num_codes=24))
+    plain = count_parameters(replace(made, vl_layers=0))
+    sparse = {1: 1, 3: 2}[vl_layers] if ffn != "dense" else 0  # blocks 2 and 4 are sparse
+    assert counted.experts == plain.experts * (4 + sparse) // 4
+    if ffn == "moe":  # top-2 of 8, in one of the pools of two layers
+        assert counted.active == counted.total - counted.experts + plain.experts // 4 * 2 // 4
+
+
+@pytest.mark.parametrize("multiway", [False, True])
+@pytest.mark.parametrize("kind", ["layer", "shared"])
+def test_relative_positions_and_layer_scale(config, kind: str, multiway: bool) -> None:
+    made = config(ffn="mh_moe", multiway=multiway, relative_positions=kind, image_positions=False, layer_scale=0.1)
+    assert count_parameters(made, num_codes=24).by_part() == real(PretrainModel(made, num_codes=24))
 
 
 def test_active_leaves_out_the_experts_that_a_token_cannot_reach(config) -> None:

@@ -115,3 +115,47 @@ def test_timm_from_a_file(tmp_path: Path, capsys) -> None:
 def test_timm_has_no_such_model(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"name=vit_nothing: timm cannot make this model.*timm.list_models"):
         import_model.timm("vit_nothing", tmp_path / "m")
+
+
+def test_beit2_in_the_layout_of_its_authors(call, tmp_path: Path) -> None:
+    """The `model` key, shared table and heads of a pretrained checkpoint, from timm's random BEiT-v2."""
+    torch.manual_seed(0)
+    shared = {"use_rel_pos_bias": False, "use_shared_rel_pos_bias": True, "global_pool": "token"}
+    size = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3}
+    beit = timm.create_model("beitv2_base_patch16_224", **shared, **size).eval()
+    torch.nn.init.normal_(beit.rel_pos_bias.relative_position_bias_table)
+    heads = {
+        "lm_head.weight": torch.randn(10, 24),
+        "lm_head.bias": torch.randn(10),
+        "mask_token": torch.randn(1, 1, 24),
+    }
+    torch.save({"model": beit.state_dict() | heads, "epoch": 3}, tmp_path / "beitv2.pth")
+    words = ("import", "beit2", "--source", tmp_path / "beitv2.pth", "--out", tmp_path / "m", "--num_codes", 10)
+    code, out, err = call(*words)
+    assert code == 0, err
+    assert "pretrain, 2 blocks of 24, 3 heads" in out
+    model = load(tmp_path / "m")
+    assert torch.equal(model.image_head.bias, heads["lm_head.bias"])
+    pixels = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
+    mean, std = (torch.tensor(beit.pretrained_cfg[part]).view(3, 1, 1) for part in ("mean", "std"))
+    with torch.no_grad():
+        (part,) = model.encoder(ImageTextBatch(images=Images(pixels_BCHW=pixels))).streams
+        theirs = beit.forward_features((pixels / 255 - mean) / std)
+    torch.testing.assert_close(part.image_BND, theirs, rtol=0.0, atol=1e-5)
+
+
+class Runs:
+    """Unpickling it would make a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_a_pickle_that_runs_code_is_refused(call, tmp_path: Path) -> None:
+    torch.save({"model": Runs(tmp_path / "ran")}, tmp_path / "beitv2.pth")
+    code, _, err = call("import", "beit2", "--source", tmp_path / "beitv2.pth", "--out", tmp_path / "m")
+    assert code == 1 and "cannot be read as weights" in " ".join(err.split())
+    assert not (tmp_path / "ran").exists() and not (tmp_path / "m").exists()

@@ -1,6 +1,7 @@
 """Truth: what FACTS of the papers say (sizes, masks, optimiser), and `plan` for the cost that a file opens with."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,11 @@ PAPER = {
     "mhmoe_paper_base_8e": 512,
     "mhmoe_paper_base_32e": 512,
     "mhmoe_base_parity_flops": 6144,
+}
+# Device, precision and visual codes that the cost of a small configuration is told for.
+SMALL = {
+    **dict.fromkeys(("mhmoe_small_1gpu", "dense_small_1gpu"), ("cuda", "bf16-mixed", 8192)),
+    **dict.fromkeys(("mhmoe_tiny_cpu", "dense_tiny_cpu"), ("cpu", "32-true", 512)),
 }
 STREAMS = ("batch_images", "batch_texts", "batch_pairs")
 
@@ -62,6 +68,38 @@ def test_the_cost_that_is_told(named) -> None:
         amount(made["bytes_per_device"]["total"], "B"),
     )
     assert made["bytes_per_device"]["total"] < 80e9, "more than the hardware that is named"
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_cost_that_a_small_one_tells(name: str) -> None:
+    device, precision, codes = SMALL[name]
+    path = FOLDER / f"{name}.yaml"
+    values, content = configured(pretrain, path), path.read_text()
+    made = make_plan(
+        values["encoder"],
+        Workload(**{k: values[k] for k in (*STREAMS, "image_mask", "text_mask", "pair_image_mask", "pair_text_mask")}),
+        mesh=Mesh(dp=1),
+        arithmetic=Arithmetic(precision=precision, device=device),
+        num_codes=codes,
+    ).to_dict()
+    told = re.search(r"# +(.+) parameters, (.+) on all devices, (.+) on each\n", content)
+    assert told is not None and f"--run_config configs/pretrain/{name}.yaml --devices 1" in content
+    assert told.groups() == (
+        amount(made["parameters"]["total"]),
+        amount(made["flops_per_step"], "FLOPs"),
+        amount(made["bytes_per_device"]["total"], "B"),
+    )
+    assert (values["run"].precision, values["run"].accelerator) == (precision, "gpu" if device == "cuda" else "cpu")
+
+
+@pytest.mark.parametrize("size", ["small_1gpu", "tiny_cpu"])
+def test_twins_differ_in_their_ffns_only(size: str) -> None:
+    """And cost a token the same: 2 D F products in a dense FFN, as many in MH-MoE under parity=flops."""
+    sparse, dense = (configured(pretrain, FOLDER / f"{kind}_{size}.yaml") for kind in ("mhmoe", "dense"))
+    ours, theirs = sparse.pop("encoder"), dense.pop("encoder")
+    sparse.pop("out"), dense.pop("out")
+    assert sparse == dense and replace(ours, ffn="dense", moe=theirs.moe) == theirs
+    assert ours.sparse_size.macs == 2 * ours.dim * ours.ffn_dim
 
 
 @pytest.mark.parametrize("experts", [8, 32])

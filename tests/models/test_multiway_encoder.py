@@ -56,6 +56,51 @@ def test_which_layers_have_two(config, ffn) -> None:
     assert not torch.equal(own.blocks[0].ffn.image.fc1.weight, own.blocks[0].ffn.text.fc1.weight)
 
 
+@pytest.mark.parametrize("ffn", ["dense", "mh_moe"])
+def test_pairs_have_ffns_of_their_own_in_the_last_layers(config, stream, ffn) -> None:
+    """A pair's loss moves them, and not the two others there; with the others alone nothing moves them."""
+    encoder = build(config, ffn=ffn, vl_layers=1, moe=MoEConfig(num_experts=4))
+    assert encoder.blocks[0].ffn.pair is None and encoder.blocks[1].ffn.pair is not None
+
+    def moved(*kinds: str) -> set[str]:
+        encoder.zero_grad()
+        states = encoder(*(stream(kind, dtype=torch.float64, seed=n) for n, kind in enumerate(kinds))).streams
+        sum(part.square().sum() for both in states for part in both if part is not None).backward()
+        grads = {name: p.grad for name, p in encoder.named_parameters() if name.startswith("blocks.1.ffn.")}
+        return {name.split(".")[3] for name, grad in grads.items() if grad is not None and grad.any()}
+
+    assert moved("pairs") == {"pair"}
+    assert moved("images", "texts") == {"image", "text"}
+    assert moved("texts", "pairs") == {"text", "pair"}
+
+
+def test_a_checkpoint_with_the_same_ffn_in_all_ways_does_not_care_which(config, stream) -> None:
+    plain, with_pairs = build(config, ffn="dense"), build(config, ffn="dense", vl_layers=2)
+    weights = plain.state_dict()
+    for name in list(weights):
+        if ".ffn.image." in name:
+            weights[name.replace(".image.", ".text.")] = weights[name]
+            weights[name.replace(".image.", ".pair.")] = weights[name]
+    with_pairs.load_state_dict(weights)
+    plain.load_state_dict({name: weights[name] for name in plain.state_dict()})
+    batch = [stream("pairs", dtype=torch.float64), stream("images", dtype=torch.float64)]
+    for ours, theirs in zip(with_pairs(*batch).streams, plain(*batch).streams, strict=True):
+        torch.testing.assert_close(ours.image_BND, theirs.image_BND)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"vl_layers": 3}, "vl_layers=3 must lie between 0 and encoder.depth=2"),
+        ({"vl_layers": 1, "multiway": False}, "vl_layers=1 needs encoder.multiway=true"),
+        ({"vl_layers": 1, "moe": MoEConfig(num_experts=4, pools="shared")}, "needs moe.pools=modality"),
+    ],
+)
+def test_where_pairs_cannot_have_their_own(config, changes, told) -> None:
+    with pytest.raises(ValueError, match=told):
+        config(**{"multiway": True, **changes})
+
+
 def test_balance_is_the_mean_over_pools(config, stream) -> None:
     """Two pools of one layer, each in balance, give 1: over both pools' experts together it would be more."""
     moe = MoEConfig(num_experts=4, top_k=4)

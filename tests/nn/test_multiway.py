@@ -25,6 +25,10 @@ IMAGES, PAIRS, TEXTS = Segment(2, 3, None, 3), Segment(2, 5, None, 3), Segment(3
 MIXTURES = [[IMAGES], [TEXTS], [PAIRS], [IMAGES, TEXTS], [TEXTS, PAIRS, IMAGES], [PAIRS, PAIRS]]
 
 
+def is_pair(segments) -> torch.Tensor:
+    return torch.tensor([0 < s.image_length < s.length for s in segments for _ in range(s.batch * s.length)])
+
+
 def is_text(segments) -> torch.Tensor:
     rows = [[n >= s.image_length for n in range(s.length)] for s in segments for _ in range(s.batch)]
     return torch.tensor([flag for row in rows for flag in row])
@@ -41,6 +45,11 @@ def test_splitting_is_selecting_and_joining_its_inverse(segments) -> None:
     image_TD, text_TD = split_modalities(x_TD, segments)
     assert torch.equal(image_TD, x_TD[~text_T]) and torch.equal(text_TD, x_TD[text_T])
     assert torch.equal(join_modalities(image_TD, text_TD, segments), x_TD)
+    pair_T = is_pair(segments)
+    apart = split_modalities(x_TD, segments, pairs_apart=True)
+    for part_TD, of_T in zip(apart, (~text_T & ~pair_T, text_T & ~pair_T, pair_T), strict=True):
+        assert torch.equal(part_TD, x_TD[of_T])
+    assert torch.equal(join_modalities(apart[0], apart[1], segments, apart[2]), x_TD)
 
 
 def test_streams_of_one_modality_are_slices() -> None:
@@ -63,6 +72,19 @@ def test_each_token_goes_through_its_own_layer(segments) -> None:
     torch.testing.assert_close(*grads)
 
 
+@pytest.mark.parametrize("segments", MIXTURES)
+def test_tokens_of_pairs_have_a_layer_of_their_own(segments) -> None:
+    layer = Multiway(*(nn.Linear(DIM, 5) for _ in range(3))).double()
+    x_TD = tokens(segments)
+    chosen = [
+        layer.pair if pair else layer.text if text else layer.image
+        for pair, text in zip(is_pair(segments), is_text(segments), strict=True)
+    ]
+    wanted = torch.stack([one(x_D) for x_D, one in zip(x_TD, chosen, strict=True)])
+    torch.testing.assert_close(layer(x_TD, segments), wanted)
+    assert ways(layer) == [layer.image, layer.text, layer.pair]
+
+
 def test_a_layer_for_both_gets_all_tokens() -> None:
     layer = each_modality(lambda: nn.Linear(DIM, 5), False).double()
     x_TD = tokens([PAIRS])
@@ -81,30 +103,34 @@ def sparse(heads: int) -> nn.Module:
 @pytest.mark.parametrize("heads", [1, 2])
 @pytest.mark.parametrize("segments", MIXTURES)
 @pytest.mark.parametrize("padded", [False, True])
-def test_sparse_layers_have_pools_of_their_own(heads, segments, padded) -> None:
+@pytest.mark.parametrize("number", [2, 3])
+def test_sparse_layers_have_pools_of_their_own(heads, segments, padded, number) -> None:
     """The routing of all tokens names the same experts as each pool's, and weighs them the same."""
     torch.manual_seed(1)
-    layer = MultiwayMoE(sparse(heads), sparse(heads)).double()
+    layer = MultiwayMoE(*(sparse(heads) for _ in range(number))).double()
     x_TD, text_T = tokens(segments), is_text(segments)
+    pair_T = is_pair(segments) & (number == 3)
+    of = [~text_T & ~pair_T, text_T & ~pair_T, pair_T][:number]
     valid_T = (torch.arange(len(x_TD)) % 4 != 3) if padded else None
     y_TD, routing = layer(x_TD, segments, valid_T)
     pools = routing.pools
-    assert routing.num_experts == 8 and len(routing.prob_SE) == heads * len(x_TD)
-    text_S = text_T.repeat_interleave(heads)
+    assert routing.num_experts == 4 * number and len(routing.prob_SE) == heads * len(x_TD)
     alone = [
-        (part(x_TD[of], None if valid_T is None else valid_T[of]), of.repeat_interleave(heads), offset)
-        for part, of, offset in ((layer.image, ~text_T, 0), (layer.text, text_T, 4))
-        if of.any()
+        (part(x_TD[of_T], None if valid_T is None else valid_T[of_T]), of_T, 4 * way)
+        for way, (part, of_T) in enumerate(zip(ways(layer), of, strict=True))
+        if of_T.any()
     ]
     assert len(pools) == len(alone)
-    for ((part_TD, own), of_S, offset), pool in zip(alone, pools, strict=True):
-        torch.testing.assert_close(y_TD[text_T if offset else ~text_T], part_TD)
+    for ((part_TD, own), of_T, offset), pool in zip(alone, pools, strict=True):
+        of_S = of_T.repeat_interleave(heads)
+        torch.testing.assert_close(y_TD[of_T], part_TD)
         assert torch.equal(pool.experts_SK, own.experts_SK)
         torch.testing.assert_close(load_balance_loss(pool), load_balance_loss(own))
         assert torch.equal(routing.experts_SK[of_S], own.experts_SK + offset)
         torch.testing.assert_close(routing.weights_SK[of_S], own.weights_SK)
         torch.testing.assert_close(routing.prob_SE[of_S][:, offset : offset + 4], own.prob_SE)
-        assert torch.equal(routing.target_SK[of_S] == 8, own.target_SK == 4)
-    assert not routing.prob_SE[text_S, :4].any() and not routing.prob_SE[~text_S, 4:].any()
+        assert torch.equal(routing.target_SK[of_S] == 4 * number, own.target_SK == 4)
+        others = [column for column in range(4 * number) if not offset <= column < offset + 4]
+        assert not routing.prob_SE[of_S][:, others].any()
     if valid_T is not None:
         assert torch.equal(routing.valid_S, valid_T.repeat_interleave(heads))

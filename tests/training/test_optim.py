@@ -49,13 +49,15 @@ def test_frozen_parameters_are_left_out(config) -> None:
 
 
 def test_layer_decay_by_depth(config) -> None:
-    """Three blocks, 0.5: blocks 1/8, 1/4, 1/2; embeddings below them 1/16; final norm 1; heads at their own factor."""
-    module = Wrapped(RetrievalModel(config(depth=3), 4))
+    """Three blocks, 0.5: blocks 1/8, 1/4, 1/2; embeddings below them 1/16; final norm, and positions for all blocks, 1;
+    heads at their own factor."""
+    options = {"relative_positions": "shared", "layer_scale": 0.1}
+    module = Wrapped(RetrievalModel(config(depth=3, **options), 4))
     by_name = settings(module, OptimConfig(lr=1.0, layer_decay=0.5, head_lr_scale=3.0, warmup_steps=0), depth=3)
     for name, group in by_name.items():
         if ".blocks." in name:
             expected = 0.5 ** (3 - int(name.split(".blocks.")[1][0]))
-        elif ".encoder.norm." in name:
+        elif ".encoder.norm." in name or ".encoder.relative_positions." in name:
             expected = 1.0
         elif ".encoder." in name:
             expected = 0.5**4

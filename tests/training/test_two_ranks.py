@@ -13,6 +13,7 @@ import torch
 
 from mm_mhmoe.batch import ImageTextBatch
 from mm_mhmoe.config import MoEConfig
+from mm_mhmoe.models.builder import build_encoder
 from mm_mhmoe.models.tasks import RetrievalModel
 from mm_mhmoe.nn import SigmoidRouter, expert_counts
 from mm_mhmoe.objectives.sparse import auxiliary_losses
@@ -42,10 +43,28 @@ def given(config, stream):
 
 
 @pytest.fixture(scope="module")
-def ranks(given, tmp_path_factory):
+def multiway(config, stream):
+    """A multiway encoder with all its options, its weights, and the streams of either rank: the second one's steps have
+    no pictures alone, so that some layers get no gradient there."""
+    moe = MoEConfig(num_experts=4, every=2)
+    options = {"relative_positions": "layer", "image_positions": False, "layer_scale": 0.5, "vl_layers": 1}
+    chosen = config(multiway=True, ffn="mh_moe", moe=moe, **options)
+    torch.manual_seed(0)
+    encoder = build_encoder(chosen).double()
+    kinds = (("images", "pairs"), ("texts", "pairs"))
+    batches = [
+        [stream(kind, rows=3, seed=10 * rank + n, dtype=torch.float64, padded=False) for n, kind in enumerate(row)]
+        for rank, row in enumerate(kinds)
+    ]
+    return chosen, encoder.state_dict(), batches
+
+
+@pytest.fixture(scope="module")
+def ranks(given, multiway, tmp_path_factory):
     """What each of the two processes found, by case."""
     folder = tmp_path_factory.mktemp("ranks")
     torch.save(given, folder / "given.pt")
+    torch.save(multiway, folder / "multiway.pt")
     script = Path(__file__).with_name("rank_of_two.py")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     running = [
@@ -77,6 +96,23 @@ def gradients_of(loss, model):
     names, parameters = zip(*model.named_parameters(), strict=True)
     found = torch.autograd.grad(loss, parameters, allow_unused=True)
     return {name: grad for name, grad in zip(names, found, strict=True) if grad is not None}
+
+
+def test_gradients_of_a_multiway_encoder_are_those_of_both_batches_in_one(multiway, ranks):
+    chosen, weights, batches = multiway
+    encoder = build_encoder(chosen).double()
+    encoder.load_state_dict(weights)
+    states = encoder(*batches[0], *batches[1]).streams
+    loss = sum(part.pow(3).sum() for both in states for part in both if part is not None) / 6
+    wanted = gradients_of(loss, encoder)
+    assert {name.split(".")[3] for name in wanted if ".ffn." in name and name.startswith("blocks.1")} == {
+        "image",
+        "text",
+        "pair",
+    }
+    for found in ranks:
+        assert found["multiway"].keys() == wanted.keys()
+        torch.testing.assert_close(found["multiway"], wanted)
 
 
 @pytest.mark.parametrize("name", ["global", "global_first"])

@@ -3,6 +3,7 @@
 docs/IMPORT.md says what is taken from where.
 """
 
+from mm_mhmoe.models.importing.beit import beit_config, beit_model, check_beit
 from mm_mhmoe.models.importing.beit3 import beit3_config, beit3_model
 from mm_mhmoe.models.importing.files import read_state_dict
 from mm_mhmoe.models.importing.timm_vit import vit_config, vit_model
@@ -11,6 +12,9 @@ from mm_mhmoe.models.importing.words import project_order, project_tokenizer, re
 __all__ = [
     "beit3_config",
     "beit3_model",
+    "beit_config",
+    "beit_model",
+    "check_beit",
     "project_order",
     "project_tokenizer",
     "read_state_dict",

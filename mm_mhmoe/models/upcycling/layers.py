@@ -13,12 +13,12 @@ from mm_mhmoe.models.builder import build_ffn
 from mm_mhmoe.nn import MoE, MultiHeadMoE
 
 Weights = dict[str, Tensor]
-# An FFN by its block's index, or by (index, "image" or "text") where a block of a multiway encoder has two.
+# An FFN by its block's index, or by (index, "image", "text" or "pair") where a block of a multiway encoder has several.
 Place = int | tuple[int, str]
-WAYS = ("image", "text")
+WAYS = ("image", "text", "pair")
 
 # A model of models/tasks.py has "encoder." in front, an encoder alone has not.
-_FFN = re.compile(r"((?:encoder\.)?blocks\.(\d+)\.ffn\.(?:(image|text)\.)?)(.+)")
+_FFN = re.compile(r"((?:encoder\.)?blocks\.(\d+)\.ffn\.(?:(image|text|pair)\.)?)(.+)")
 
 
 def layer_of(place: Place) -> int:

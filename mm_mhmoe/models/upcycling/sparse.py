@@ -82,7 +82,9 @@ def _fresh_ffn(config: EncoderConfig, layer: int) -> nn.Module:
 
 
 def _inputs(weights: Mapping[str, Tensor], place: Place, config: EncoderConfig) -> Tensor:
-    norm = f"blocks.{place}.ffn_norm" if isinstance(place, int) else f"blocks.{place[0]}.ffn_norm.{place[1]}"
+    norm = f"blocks.{layer_of(place)}.ffn_norm"
+    if not isinstance(place, int):  # the tokens of pairs have their modality's
+        norm += ".text" if place[1] == "text" else ".image"
     prefix = "encoder." if f"encoder.{norm}.weight" in weights else ""
     names = [f"{prefix}{norm}.{part}" for part in ("weight", "bias")]
     return synthetic_inputs(weights[names[0]], weights[names[1]], eps=config.norm_eps)

@@ -35,7 +35,6 @@ def test_states_are_timms(options) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "told"),
     [
-        ("beit_base_patch16_224", {}, "is a Beit; only timm's plain VisionTransformer"),
         ("vit_tiny_patch16_224", {"init_values": 0.1}, "blocks.0.ls1.gamma"),
         ("vit_tiny_patch16_224", {"qk_norm": True}, "blocks.0.attn.k_norm"),
         ("vit_tiny_patch16_224", {"reg_tokens": 2}, "several prefix tokens"),

@@ -115,3 +115,14 @@ def test_a_pool_for_both_is_refused(made) -> None:
     model = PretrainModel(target, 8)
     with pytest.raises(ValueError, match=r"moe.pools=shared: pictures and texts share"):
         to_dense(target, model.state_dict())
+
+
+def test_experts_of_pairs_are_copies_of_theirs(config, copies, weights, states) -> None:
+    dense = config(ffn="dense", multiway=True, vl_layers=1)
+    before = weights(dense)
+    target = config(ffn="moe", multiway=True, vl_layers=1, moe=copies("moe").moe)
+    after = to_sparse(dense, before, target)
+    torch.testing.assert_close(states(*after), states(dense, before), **EXACT)
+    assert torch.equal(after[1]["blocks.1.ffn.pair.experts.w1_EdF"][2].t(), before["blocks.1.ffn.pair.fc1.weight"])
+    back = to_dense(*after)
+    assert all(torch.equal(back[1][name], value) for name, value in before.items())
