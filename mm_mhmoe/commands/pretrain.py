@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import torch
+from mm_mhmoe_data.cached_codes import code_recipe
 from mm_mhmoe_data.config import DataConfig
 from mm_mhmoe_data.datamodules import PretrainDataModule
 from mm_mhmoe_data.quarantine import QUARANTINE_FILE
@@ -19,7 +20,7 @@ from mm_mhmoe.models.tasks import PretrainModel
 from mm_mhmoe.objectives.picture_targets import FeatureLoss
 from mm_mhmoe.training.modules import PretrainModule
 from mm_mhmoe.training.optim import OptimConfig
-from mm_mhmoe.training.trainer import RunConfig, fit
+from mm_mhmoe.training.trainer import RunConfig, choose_precision, fit
 
 
 def pretrain(
@@ -89,6 +90,18 @@ def pretrain(
     target, meaning = picture_target(
         image_target, encoder.vision, visual_tokenizer=visual_tokenizer, teacher=teacher, feature_loss=feature_loss
     )
+    codes = None
+    if data.codes is not None:
+        if visual_tokenizer is None or meaning.kind != "codes":
+            raise ValueError(f"data.codes={data.codes} is for image_target=codes; here it is {image_target}")
+        codes = code_recipe(
+            data,
+            tokenizer=meaning.source,
+            precision=choose_precision(run.precision, run.accelerator),
+            image_size=encoder.vision.image_size,
+            min_scale=min_scale,
+            seed=run.seed,
+        )
     torch.manual_seed(run.seed)
     model = PretrainModel(encoder, target.outputs, meaning)
     if init is not None:
@@ -113,6 +126,7 @@ def pretrain(
         data=own_shards(data),
         quarantine=out / QUARANTINE_FILE,
         val_shards=data_path(val_shards) if val_shards else None,
+        codes=codes,
     )
     module = PretrainModule(model, target, optim, steps=steps, loss_weights=loss_weights, from_cls=cls_loss)
     trainer = fit(module, loader, title="pretrain", steps=steps, out=out, run=run, optim=optim)

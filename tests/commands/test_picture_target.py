@@ -48,7 +48,7 @@ def run(shards, tokenizer, tmp_path: Path):
             "batch_texts": 2,
             "batch_pairs": 4,
             "cls_loss": True,
-            "run": RunConfig(accelerator="cpu", precision="32-true", log_every=1),
+            "run": RunConfig(accelerator="cpu", precision="32-true", log_every=1, checkpoint_every=1),
         }
         pretrain(**{**values, **options})
         return tmp_path / name
