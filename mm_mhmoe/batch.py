@@ -39,10 +39,12 @@ class Images(_Movable):
 
     pixels_BCHW: uint8 in 0..255, or floats that are already scaled to [-1, 1].
     masked_BN:   True where a patch is hidden from the encoder (row-major over the patch grid); None: none is.
+    codes_BN:    int64 codes of the patches, computed before; None: who needs them computes them.
     """
 
     pixels_BCHW: Tensor
     masked_BN: Tensor | None = None
+    codes_BN: Tensor | None = None
 
     def __len__(self) -> int:
         return self.pixels_BCHW.shape[0]

@@ -24,6 +24,8 @@ class DataConfig:
         exclude: file of samples that are left out, a line "SHARD<tab>KEY" for each; data overlap --exclude writes it.
         mix_by: what weights are shares of: samples, or tokens of the texts (estimated from a few hundred samples of
             each source).
+        codes: folder of codes that mm-mhmoe data tokenize-images made for the same options, in place of running the
+            visual tokenizer (pretraining only); for epochs that are not in it, the tokenizer runs.
         window: samples that are shuffled together; they come from few shards. A smaller set is shuffled as a whole.
         flip: on: every second picture is flipped; caption: not where the text that the stream reads with it says left
             or right; off, because captions say left and right.
@@ -49,6 +51,7 @@ class DataConfig:
     text_shards: str | None = None
     text_weights: str | None = None
     exclude: str | None = None
+    codes: str | None = None
     mix_by: Literal["samples", "tokens"] = "samples"
     window: int = WINDOW
     flip: Flip = "off"
@@ -71,5 +74,7 @@ class DataConfig:
                 )
         if self.mode == "stream" and (self.weights or self.image_weights or self.text_weights or self.bucket_texts):
             raise ValueError("data.mode=stream takes neither weights nor bucket_texts; they need indexed shards")
+        if self.mode == "stream" and self.codes:
+            raise ValueError("data.mode=stream takes no codes; which sample is which is known of indexed shards only")
         if self.buffer < 0:
             raise ValueError(f"data.buffer={self.buffer} must be 0 or more")

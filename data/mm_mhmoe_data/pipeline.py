@@ -82,6 +82,15 @@ class ShardDataset:
         """Samples in the shards that lack a part."""
         return self._shards.left_out
 
+    def place(self, index: int) -> tuple[str, int]:
+        """Checksum (sha256) of a sample's shard, and its number among all samples of the shard, usable or not."""
+        return self._shards.place(index)
+
+    def used_shards(self) -> list[tuple[Shard, str]]:
+        """The shards that this set has samples of, with their checksums (sha256)."""
+        shards = zip(self._shards.shards, self._shards.checksums(), self.counts, strict=True)
+        return [(shard, sha256) for shard, sha256, count in shards if count]
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_decoded": {}}
 

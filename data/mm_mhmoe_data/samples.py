@@ -34,10 +34,11 @@ _T = TypeVar("_T")
 
 
 class Picture(NamedTuple):
-    """pixels_CHW: uint8. masked_N: patches that are hidden; None: no mask was asked for."""
+    """pixels_CHW: uint8. masked_N: patches that are hidden; None: no mask was asked for. codes_N: where known."""
 
     pixels_CHW: Tensor
     masked_N: Tensor | None
+    codes_N: Tensor | None = None
 
 
 class Words(NamedTuple):
@@ -58,6 +59,7 @@ class Pictures:
     Args:
         grid: patches along one side.
         stream: goes into the random state, so that streams differ.
+        codes: of the patches of a pick's picture, where they were computed before.
     """
 
     def __init__(
@@ -69,9 +71,11 @@ class Pictures:
         stream: str,
         seed: int,
         mask_ratio: float = 0.0,
+        codes: Callable[[Pick], Tensor | None] | None = None,
     ) -> None:
         self.dataset = dataset
         self.transform = transform
+        self.codes = codes
         self.grid = grid
         self.stream = stream
         self.seed = seed
@@ -88,7 +92,8 @@ class Pictures:
             pixels_CHW = self.transform(pixels_CHW, rng, said)
         else:
             pixels_CHW = self.transform(pixels_CHW)
-        return Picture(pixels_CHW, block_mask(self.grid, self.mask_ratio, rng) if self.mask_ratio else None)
+        masked_N = block_mask(self.grid, self.mask_ratio, rng) if self.mask_ratio else None
+        return Picture(pixels_CHW, masked_N, self.codes(pick) if self.codes else None)
 
 
 class Captions:
@@ -123,19 +128,9 @@ class Captions:
         self.begins_V = begins_word(tokenizer) if whole_word else None
 
     def __call__(self, pick: Pick) -> Words:
-        caption = self._caption(pick)
+        caption = drawn_caption(self.dataset, pick, stream=self.stream, seed=self.seed, captions=self.captions)
         ids = self.tokenizer.encode(caption, self.text.max_length)
         return Words(caption, ids, self._mask(ids, pick) if self.mask_ratio else None)
-
-    def _caption(self, pick: Pick) -> str:
-        text = self.dataset.caption(pick.sample)
-        lines = [line.strip() for line in text.split("\n") if line.strip()]
-        if len(lines) < 2 or self.captions == "whole":
-            return text
-        if self.captions == "auto" and not self.dataset.has_several_captions(pick.sample):
-            return text
-        rng = sample_rng(self.seed, pick.epoch, self.dataset.keys[pick.sample], f"{self.stream}/line")
-        return lines[int(rng.integers(len(lines)))]
 
     def _mask(self, ids: Sequence[int], pick: Pick) -> Tensor:
         rng = sample_rng(self.seed, pick.epoch, self.dataset.keys[pick.sample], f"{self.stream}/text")
@@ -143,6 +138,20 @@ class Captions:
         if self.begins_V is None:
             return text_mask(ids_L > MASK, self.mask_ratio, rng)
         return whole_word_mask(ids_L > MASK, self.begins_V[ids_L], self.mask_ratio, rng)
+
+
+def drawn_caption(
+    dataset: ShardDataset | Arrived, pick: Pick, *, stream: str, seed: int, captions: CaptionLines
+) -> str:
+    """The text of a sample, or the line of it that is drawn; `captions` as in `Captions`."""
+    text = dataset.caption(pick.sample)
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    if len(lines) < 2 or captions == "whole":
+        return text
+    if captions == "auto" and not dataset.has_several_captions(pick.sample):
+        return text
+    rng = sample_rng(seed, pick.epoch, dataset.keys[pick.sample], f"{stream}/line")
+    return lines[int(rng.integers(len(lines)))]
 
 
 def begins_word(tokenizer: Tokenizer) -> np.ndarray:
@@ -220,7 +229,12 @@ def collate_pictures(pictures: Sequence[Picture], empty: Empty) -> Images:
     for row, picture in enumerate(pictures):
         pixels_BHWC[row] = picture.pixels_CHW.permute(1, 2, 0)
     masks = [picture.masked_N for picture in pictures if picture.masked_N is not None]
-    return Images(pixels_BCHW=pixels_BHWC.permute(0, 3, 1, 2), masked_BN=torch.stack(masks) if masks else None)
+    codes = [picture.codes_N for picture in pictures if picture.codes_N is not None]
+    return Images(
+        pixels_BCHW=pixels_BHWC.permute(0, 3, 1, 2),
+        masked_BN=torch.stack(masks) if masks else None,
+        codes_BN=torch.stack(codes) if len(codes) == len(pictures) else None,
+    )
 
 
 def keys_of(dataset: ShardDataset | Arrived, picks: Picks) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ After `mm-mhmoe demo --controls all --out runs/demo`:
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from mm_mhmoe.models.tasks import PretrainModel
 from mm_mhmoe.models.upcycling import to_sparse
 from mm_mhmoe.models.visual_tokenizer import VisualTokenizer
 from mm_mhmoe.objectives.masked import masked_losses
+from mm_mhmoe.objectives.picture_targets import CodeTarget
 from mm_mhmoe.objectives.sparse import auxiliary_losses, weighted_auxiliary
 from mm_mhmoe.training.optim import OptimConfig, build_optimizer
 
@@ -59,7 +60,7 @@ def variants(dense: PretrainModel, inputs: dict[int, Tensor]) -> dict[str, tuple
 
 
 @torch.no_grad()
-def evaluate(model: PretrainModel, codes: Callable[[Tensor], Tensor], batches: Sequence[PretrainBatch]) -> float:
+def evaluate(model: PretrainModel, codes: CodeTarget, batches: Sequence[PretrainBatch]) -> float:
     """Sum of the masked losses, averaged over batches."""
     model.eval()
     losses = [sum(part.loss for part in masked_losses(model, codes, batch)[0].values()) for batch in batches]
@@ -93,7 +94,7 @@ def share(y_TD: Tensor, wanted_TD: Tensor) -> float:
     return float((y_TD - wanted_TD).square().sum() / (wanted_TD - wanted_TD.mean(dim=0)).square().sum())
 
 
-def train(model: PretrainModel, codes: Callable[[Tensor], Tensor], batches: Sequence[PretrainBatch]) -> None:
+def train(model: PretrainModel, codes: CodeTarget, batches: Sequence[PretrainBatch]) -> None:
     model.train()
     optim = OptimConfig(lr=3e-4, warmup_steps=len(batches) // 10, weight_decay=0.05)
     made = build_optimizer(model, optim, steps=len(batches), depth=model.config.depth)
@@ -113,6 +114,7 @@ def main(model: str, visual_tokenizer: str, steps: int = 60, val_batches: int = 
     """Prints a table and gives its rows: share missed, loss before training, loss after it."""
     dense, tokenizer = load(model), load(visual_tokenizer)
     assert isinstance(dense, PretrainModel) and isinstance(tokenizer, VisualTokenizer)
+    codes = CodeTarget(tokenizer)
     data = PretrainDataModule(
         data_path("demo:train"),
         Tokenizer.load(Path(model)),
@@ -138,10 +140,10 @@ def main(model: str, visual_tokenizer: str, steps: int = 60, val_batches: int = 
     for name, (config, weights) in variants(dense, seen).items():
         ours = PretrainModel(config, dense.num_codes)
         ours.load_state_dict(weights)
-        row = [missed(ours.eval(), dense, unseen), evaluate(ours, tokenizer.codes, held_out)]
+        row = [missed(ours.eval(), dense, unseen), evaluate(ours, codes, held_out)]
         torch.manual_seed(0)
-        train(ours, tokenizer.codes, batches)
-        rows[name] = [*row, evaluate(ours, tokenizer.codes, held_out)]
+        train(ours, codes, batches)
+        rows[name] = [*row, evaluate(ours, codes, held_out)]
         print(f"{name:42} {rows[name][0]:6.3f} {rows[name][1]:6.3f} {rows[name][2]:6.3f}", flush=True)
     return rows
 

@@ -4,28 +4,34 @@ import time
 from pathlib import Path
 
 import torch
+from mm_mhmoe_data.cached_codes import code_recipe
 from mm_mhmoe_data.config import DataConfig
 from mm_mhmoe_data.datamodules import PretrainDataModule
 from mm_mhmoe_data.quarantine import QUARANTINE_FILE
 from mm_mhmoe_data.tokenizer import TOKENIZER_FILE, Tokenizer
 
+from mm_mhmoe.commands.picture_target import picture_target
 from mm_mhmoe.commands.run_dir import finish_run, open_run, provenance
 from mm_mhmoe.commands.sources import data_path, encoder_of, own_shards
 from mm_mhmoe.config import EncoderConfig
-from mm_mhmoe.models.checkpoints import load, load_pretrained
+from mm_mhmoe.models.checkpoints import load_pretrained
+from mm_mhmoe.models.image_target import Kind
 from mm_mhmoe.models.tasks import PretrainModel
-from mm_mhmoe.models.visual_tokenizer import VisualTokenizer
+from mm_mhmoe.objectives.picture_targets import FeatureLoss
 from mm_mhmoe.training.modules import PretrainModule
 from mm_mhmoe.training.optim import OptimConfig
-from mm_mhmoe.training.trainer import RunConfig, fit
+from mm_mhmoe.training.trainer import RunConfig, choose_precision, fit
 
 
 def pretrain(
     out: Path,
     tokenizer: Path,
-    visual_tokenizer: Path,
     optim: OptimConfig,
     steps: int,
+    visual_tokenizer: Path | None = None,
+    image_target: Kind = "codes",
+    teacher: str | None = None,
+    feature_loss: FeatureLoss = "cosine",
     init: Path | None = None,
     encoder: EncoderConfig | None = None,
     shards: str = "demo:train",
@@ -48,11 +54,16 @@ def pretrain(
     Args:
         out: directory of the run; becomes the model directory.
         tokenizer: directory of the text tokenizer (mm-mhmoe tokenizer train).
-        visual_tokenizer: directory of the visual tokenizer (mm-mhmoe vqkd).
         optim: the optimiser.
         steps: training steps.
-        init: model directory to start from: its encoder, and if it is a pretraining model of as many visual codes its
-            heads (their codes mean the same only under the same visual_tokenizer); without it, random weights.
+        visual_tokenizer: directory of the visual tokenizer (mm-mhmoe vqkd), for image_target=codes.
+        image_target: what hidden patches are predicted as: codes of the visual tokenizer (BEiT-3), pixels (of each
+            patch normalised, as MAE), or features of a teacher.
+        teacher: for image_target=features: pixels, hog, timm:NAME, open_clip:ARCH/TAG, or local-dir:DIR
+            (docs/TOKENIZER.md).
+        feature_loss: cosine (1 - cosine) or smooth_l1 (of features normalised patch by patch).
+        init: model directory to start from: its encoder, and its heads if it is a pretraining model with the same
+            image_target of the same visual_tokenizer or teacher; without it, random weights.
         encoder: the encoder; without it, that of init.
         shards: pairs to learn from: a folder, glob, list or address of .tar files, or demo:train.
         val_shards: held-out pairs for the masked losses at the end, under fixed masks.
@@ -76,16 +87,23 @@ def pretrain(
     encoder = encoder or encoder_of(init)
     words = Tokenizer.load(tokenizer)
     words.check(encoder.text)
-    codes = load(visual_tokenizer)
-    if not isinstance(codes, VisualTokenizer):
-        raise ValueError(f"visual_tokenizer={visual_tokenizer} is no visual tokenizer; make one with mm-mhmoe vqkd")
-    if codes.config.vision != encoder.vision:
-        raise ValueError(
-            f"encoder.vision={encoder.vision} differs from the visual tokenizer's {codes.config.vision}; codes and "
-            "patches would not match: use the same image_size and patch_size"
+    target, meaning = picture_target(
+        image_target, encoder.vision, visual_tokenizer=visual_tokenizer, teacher=teacher, feature_loss=feature_loss
+    )
+    codes = None
+    if data.codes is not None:
+        if visual_tokenizer is None or meaning.kind != "codes":
+            raise ValueError(f"data.codes={data.codes} is for image_target=codes; here it is {image_target}")
+        codes = code_recipe(
+            data,
+            tokenizer=meaning.source,
+            precision=choose_precision(run.precision, run.accelerator),
+            image_size=encoder.vision.image_size,
+            min_scale=min_scale,
+            seed=run.seed,
         )
     torch.manual_seed(run.seed)
-    model = PretrainModel(encoder, codes.config.num_codes)
+    model = PretrainModel(encoder, target.outputs, meaning)
     if init is not None:
         load_pretrained(init, model)
     loader = PretrainDataModule(
@@ -108,8 +126,9 @@ def pretrain(
         data=own_shards(data),
         quarantine=out / QUARANTINE_FILE,
         val_shards=data_path(val_shards) if val_shards else None,
+        codes=codes,
     )
-    module = PretrainModule(model, codes, optim, steps=steps, loss_weights=loss_weights, from_cls=cls_loss)
+    module = PretrainModule(model, target, optim, steps=steps, loss_weights=loss_weights, from_cls=cls_loss)
     trainer = fit(module, loader, title="pretrain", steps=steps, out=out, run=run, optim=optim)
     if val_shards is not None:
         trainer.validate(module, loader, verbose=False)

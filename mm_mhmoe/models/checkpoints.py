@@ -5,6 +5,7 @@ Nothing here unpickles. A directory is written under a temporary name and rename
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mm_mhmoe.config import EncoderConfig
+from mm_mhmoe.models.image_target import ImageTarget
 from mm_mhmoe.models.positions import resample_weights
 from mm_mhmoe.models.tasks import PretrainModel, RetrievalModel, TaskModel, VQAModel
 from mm_mhmoe.models.visual_tokenizer import VisualTokenizer, VisualTokenizerConfig
@@ -82,7 +84,8 @@ def describe(model: nn.Module) -> dict[str, Any]:
     if isinstance(model, VisualTokenizer):
         return {"kind": "visual_tokenizer", "tokenizer": model.config.to_dict()}
     if isinstance(model, PretrainModel):
-        return {"kind": "pretrain", "encoder": model.config.to_dict(), "num_codes": model.num_codes}
+        target = {"image_target": model.image_target.to_dict(), "image_outputs": model.image_outputs}
+        return {"kind": "pretrain", "encoder": model.config.to_dict(), **target}
     if isinstance(model, RetrievalModel):
         return {"kind": "retrieval", "encoder": model.config.to_dict(), "embed_dim": model.embed_dim}
     if isinstance(model, VQAModel):
@@ -99,7 +102,7 @@ def build(description: Mapping[str, Any]) -> nn.Module:
         if kind == "visual_tokenizer":
             return VisualTokenizer(VisualTokenizerConfig.from_dict(description["tokenizer"]))
         if kind == "pretrain":
-            return PretrainModel(EncoderConfig.from_dict(description["encoder"]), description["num_codes"])
+            return PretrainModel(EncoderConfig.from_dict(description["encoder"]), *_image_head(description))
         if kind == "retrieval":
             return RetrievalModel(EncoderConfig.from_dict(description["encoder"]), description["embed_dim"])
         if kind == "vqa":
@@ -107,6 +110,13 @@ def build(description: Mapping[str, Any]) -> nn.Module:
     except KeyError as error:
         raise ValueError(f"{CONFIG} of a {kind} model has no entry {error}; export the model again") from error
     raise ValueError(f"{CONFIG} names kind {kind!r}; known are visual_tokenizer, pretrain, retrieval, vqa")
+
+
+def _image_head(description: Mapping[str, Any]) -> tuple[int, ImageTarget]:
+    """Width and meaning of a pretraining model's image head. Models of earlier versions know codes only."""
+    if "image_target" not in description:
+        return description["num_codes"], ImageTarget()
+    return description["image_outputs"], ImageTarget.from_dict(description["image_target"])
 
 
 def resolve(source: str | Path) -> Path:
@@ -184,6 +194,16 @@ def read_weights(source: str | Path) -> dict[str, torch.Tensor]:
         raise ValueError(f"{path} is damaged ({error}); export the model again") from error
 
 
+def fingerprint(source: str | Path) -> str:
+    """16 hexadecimal digits that stand for a model's configuration and weights, whatever made it, wherever it lies."""
+    described = {k: v for k, v in read_config(source).items() if k != "run"}
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    with (resolve(source) / WEIGHTS).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:16]
+
+
 def read_encoder_config(source: str | Path) -> EncoderConfig:
     """The configuration of a model's encoder. Raises ValueError for a model that has none."""
     config = read_config(source)
@@ -214,10 +234,14 @@ def load_encoder(source: str | Path, into: TaskModel) -> None:
 
 
 def load_pretrained(source: str | Path, into: PretrainModel) -> None:
-    """As `load_encoder`; the heads are taken too if the source is a pretraining model with as many visual codes."""
+    """As `load_encoder`; the heads are taken too if the source is a pretraining model whose image head means the same:
+    as many codes of the same visual tokenizer, pixels, or features of the same teacher."""
     load_encoder(source, into)
     config = read_config(source)
-    if config["kind"] == "pretrain" and config.get("num_codes") == into.num_codes:
+    if config["kind"] != "pretrain":
+        return
+    outputs, target = _image_head(config)
+    if outputs == into.image_outputs and target.means(into.image_target):
         prefix = "encoder."
         heads = {k: v for k, v in read_weights(source).items() if not k.startswith(prefix)}
         encoder = {f"{prefix}{k}": v for k, v in into.encoder.state_dict().items()}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class MaskedHead(nn.Linear):
-    """Logits over a vocabulary (tokens or visual codes), for masked positions only: (M, D) -> (M, V)."""
+    """Logits over tokens or visual codes, or a patch's other target, for masked positions only: (M, D) -> (M, V)."""
 
     def __init__(self, dim: int, num_classes: int) -> None:
         super().__init__(dim, num_classes)

@@ -15,6 +15,7 @@ from mm_mhmoe.config import EncoderConfig, TextConfig, VisionConfig
 from mm_mhmoe.models.builder import build_encoder
 from mm_mhmoe.models.encoder import Encoder, EncoderOutput
 from mm_mhmoe.models.heads import AnswerHead, ContrastiveHead, MaskedHead
+from mm_mhmoe.models.image_target import ImageTarget
 
 
 class TaskModel(nn.Module):
@@ -35,20 +36,27 @@ class TaskModel(nn.Module):
 
 
 class PretrainModel(TaskModel):
-    """The encoder with a head over visual codes and a head over text pieces.
+    """The encoder with a head for hidden patches and a head over text pieces.
 
     `from_cls` turns a [CLS] state and the position of a hidden patch or word into a state for the same heads. What a
     [CLS] has to tell about all hidden positions is a summary of its row; without such a task nothing in masked
     pretraining would train it (BEiT-v2's patch aggregation, arXiv 2208.06366, has the same aim and uses extra blocks).
 
     Args:
-        num_codes: vocabulary of the visual tokenizer.
+        image_outputs: width of the image head: vocabulary of the visual tokenizer, or values of another target.
+        image_target: what its outputs mean.
     """
 
-    def __init__(self, config: EncoderConfig, num_codes: int) -> None:
+    def __init__(
+        self,
+        config: EncoderConfig,
+        image_outputs: int,
+        image_target: ImageTarget = ImageTarget(),  # noqa: B008  (frozen)
+    ) -> None:
         super().__init__(config)
-        self.num_codes = num_codes
-        self.image_head = MaskedHead(config.dim, num_codes)
+        self.image_outputs = image_outputs
+        self.image_target = image_target
+        self.image_head = MaskedHead(config.dim, image_outputs)
         self.text_head = MaskedHead(config.dim, config.text.vocab_size)
         self.from_cls = nn.Sequential(
             nn.Linear(config.dim, 2 * config.dim),
@@ -56,6 +64,16 @@ class PretrainModel(TaskModel):
             nn.Linear(2 * config.dim, config.dim),
             nn.LayerNorm(config.dim, eps=config.norm_eps),
         )
+
+    @property
+    def num_codes(self) -> int:
+        """Vocabulary of the visual tokenizer. Raises ValueError if hidden patches are not predicted as codes."""
+        if self.image_target.kind != "codes":
+            raise ValueError(
+                f"this model was pretrained with image_target={self.image_target.kind}; it predicts no codes of "
+                "hidden patches, which are needed here: choose a model of image_target=codes"
+            )
+        return self.image_outputs
 
 
 class RetrievalModel(TaskModel):

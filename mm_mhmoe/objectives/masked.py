@@ -6,7 +6,7 @@ Shapes: B batch, N patches, L text length, D model dim, M masked positions, V cl
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -21,11 +21,30 @@ STREAMS = ("images", "texts", "pairs")
 
 
 class MaskedLoss(NamedTuple):
-    """Mean cross-entropy (nats) over `positions` masked positions, of which `correct` were predicted right."""
+    """Mean loss over `positions` masked positions.
+
+    correct: how many were predicted right; None where nothing is right or wrong.
+    measure: what the loss is, if it is not a cross-entropy in nats (of which alone there is a perplexity).
+    """
 
     loss: Tensor
     positions: int
-    correct: Tensor
+    correct: Tensor | None
+    measure: str | None = None
+
+    def named(self, name: str) -> str:
+        """The name of this loss in logs: `name`, and the measure behind it where it is no cross-entropy."""
+        return f"{name}_{self.measure}" if self.measure else name
+
+
+class PictureTarget(Protocol):
+    """What hidden patches are predicted as; see picture_targets.py."""
+
+    def of(self, images: Images) -> Tensor:
+        """The target of every patch of whole pictures: (B, N), or (B, N, P)."""
+
+    def loss(self, states_BND: Tensor, masked_BN: Tensor, targets_BN: Tensor, head: Any) -> MaskedLoss:
+        """The loss of what `head` makes of states at hidden patches."""
 
 
 def masked_cross_entropy(
@@ -42,12 +61,12 @@ def masked_cross_entropy(
 
 
 def masked_losses(
-    model: PretrainModel, codes_of: Callable[[Tensor], Tensor], batch: PretrainBatch, *, from_cls: bool = False
+    model: PretrainModel, target: PictureTarget, batch: PretrainBatch, *, from_cls: bool = False
 ) -> tuple[dict[str, MaskedLoss], EncoderOutput]:
     """One encoder pass over the streams of a step, and the loss of each of their targets.
 
     Args:
-        codes_of: the frozen visual tokenizer, pictures to codes (B, N).
+        target: what hidden patches are predicted as.
         from_cls: also predict the hidden positions from the row's [CLS] alone.
 
     Returns:
@@ -61,12 +80,12 @@ def masked_losses(
         pair = stream.images is not None and stream.texts is not None
         parts: dict[str, _Part] = {}
         if stream.images is not None:
-            parts[f"{name}_image" if pair else name] = _image_part(model, codes_of, stream.images, states)
+            parts[f"{name}_image" if pair else name] = _image_part(model, target, stream.images, states)
         if stream.texts is not None:
             parts[f"{name}_text" if pair else name] = _text_part(model, stream.texts, states)
         cls_BD = _cls(states)
         for key, part in parts.items():
-            losses[key] = masked_cross_entropy(part.states_BLD, part.masked_BL, part.targets_BL, part.head)
+            losses[key] = part.loss(part.states_BLD, part.masked_BL, part.targets_BL, part.head)
             if from_cls:
                 if part.positions_LD is None:
                     raise ValueError(
@@ -75,7 +94,7 @@ def masked_losses(
                     )
                 guess_BLD = cls_BD.unsqueeze(1) + part.positions_LD[: part.masked_BL.shape[1]]
                 head = nn.Sequential(model.from_cls, part.head)
-                losses[f"{key}_cls"] = masked_cross_entropy(guess_BLD, part.masked_BL, part.targets_BL, head)
+                losses[f"{key}_cls"] = part.loss(guess_BLD, part.masked_BL, part.targets_BL, head)
     return losses, output
 
 
@@ -87,6 +106,7 @@ class _Part(NamedTuple):
     masked_BL: Tensor
     targets_BL: Tensor
     head: nn.Module
+    loss: Callable[[Tensor, Tensor, Tensor, Callable[[Tensor], Tensor]], MaskedLoss]
 
 
 def _cls(states: StreamStates) -> Tensor:
@@ -96,20 +116,19 @@ def _cls(states: StreamStates) -> Tensor:
     return row_BLD[:, 0]
 
 
-def _image_part(
-    model: PretrainModel, codes_of: Callable[[Tensor], Tensor], images: Images, states: StreamStates
-) -> _Part:
+def _image_part(model: PretrainModel, target: PictureTarget, images: Images, states: StreamStates) -> _Part:
     assert states.image_BND is not None
     if images.masked_BN is None:
         raise ValueError("masked pretraining: a picture stream without patch masks; the data module must make them")
-    codes_BN = codes_of(images.pixels_BCHW)
+    targets_BN = target.of(images)
     positions_ND = model.encoder.image.positions_ND
     return _Part(
         states.image_BND[:, 1:],
         None if positions_ND is None else positions_ND[1:],
         images.masked_BN,
-        codes_BN,
+        targets_BN,
         model.image_head,
+        target.loss,
     )
 
 
@@ -117,4 +136,5 @@ def _text_part(model: PretrainModel, texts: Texts, states: StreamStates) -> _Par
     assert states.text_BLD is not None
     if texts.masked_BL is None:
         raise ValueError("masked pretraining: a text stream without token masks; the data module must make them")
-    return _Part(states.text_BLD, model.encoder.text.positions_LD, texts.masked_BL, texts.ids_BL, model.text_head)
+    positions_LD, head = model.encoder.text.positions_LD, model.text_head
+    return _Part(states.text_BLD, positions_LD, texts.masked_BL, texts.ids_BL, head, masked_cross_entropy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from mm_mhmoe.batch import Images, ImageTextBatch, PretrainBatch, Texts
 from mm_mhmoe.config import EncoderConfig
 from mm_mhmoe.models.tasks import PretrainModel
 from mm_mhmoe.objectives.masked import masked_losses
+from mm_mhmoe.objectives.picture_targets import CodeTarget
 from mm_mhmoe.objectives.sparse import auxiliary_losses
 
 
@@ -42,9 +44,13 @@ def run_step(config: EncoderConfig, work: Workload, model: PretrainModel) -> tor
             images=_images(config, work.batch_pairs, work.pair_image_mask),
             texts=_texts(config, work.batch_pairs, work.pair_text_mask),
         )
+
+    def codes(pixels_BCHW: torch.Tensor) -> torch.Tensor:
+        return torch.randint(0, model.num_codes, (len(pixels_BCHW), config.vision.num_patches))
+
     losses, output = masked_losses(
         model,
-        lambda pixels: torch.randint(0, model.num_codes, (len(pixels), config.vision.num_patches)),
+        CodeTarget(SimpleNamespace(codes=codes)),
         PretrainBatch(images=images, texts=texts, pairs=pairs),
         from_cls=work.cls_loss,
     )

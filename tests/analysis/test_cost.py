@@ -82,7 +82,7 @@ def test_a_training_step_against_torchs_counter(config, pretraining_step, ffn, r
         pair_text_mask=4 / 6,
         cls_loss=cls_loss,
     )
-    model = PretrainModel(made, num_codes=24)
+    model = PretrainModel(made, 24)
     expected = step_flops(made, work, num_codes=24)
     counter = FlopCounterMode(display=False)
     with mock.patch.object(F, "scaled_dot_product_attention", attention), counter:

@@ -59,7 +59,7 @@ CASES = [
 @pytest.mark.parametrize("options", CASES, ids=str)
 def test_every_part_is_that_of_the_real_model(config, ffn, sub_ln, options) -> None:
     made = config(ffn=ffn, depth=3, sub_ln=sub_ln, moe=MoEConfig(**{"num_experts": 8, **options}))
-    model = PretrainModel(made, num_codes=24)
+    model = PretrainModel(made, 24)
     counted = count_parameters(made, num_codes=24)
     assert counted.by_part() == real(model)
     assert counted.total == sum(p.numel() for p in model.parameters())
@@ -73,7 +73,7 @@ def test_multiway_has_the_parts_twice(config, ffn, pools) -> None:
     made = config(ffn=ffn, depth=3, multiway=True, moe=moe)
     made = replace(made, text=replace(made.text, positions=20))
     counted = count_parameters(made, num_codes=24)
-    assert counted.by_part() == real(PretrainModel(made, num_codes=24))
+    assert counted.by_part() == real(PretrainModel(made, 24))
     plain = count_parameters(replace(made, multiway=False), num_codes=24)
     assert counted.attention == 2 * plain.attention and counted.norms - plain.norms == plain.norms
     twice = 2 if pools == "modality" else 1

@@ -12,7 +12,17 @@ from torch import nn
 
 from mm_mhmoe.config import MoEConfig, VisionConfig
 from mm_mhmoe.models import checkpoints
-from mm_mhmoe.models.checkpoints import CONFIG, WEIGHTS, load, load_encoder, read_config, save
+from mm_mhmoe.models.checkpoints import (
+    CONFIG,
+    WEIGHTS,
+    fingerprint,
+    load,
+    load_encoder,
+    load_pretrained,
+    read_config,
+    save,
+)
+from mm_mhmoe.models.image_target import ImageTarget
 from mm_mhmoe.models.tasks import PretrainModel, RetrievalModel, VQAModel
 from mm_mhmoe.models.visual_tokenizer import VisualTokenizer, VisualTokenizerConfig
 
@@ -213,6 +223,58 @@ def test_training_settings_may_differ(make, saved: Path, config) -> None:
     ours = make("vqa", seed=7, drop_path=0.3, moe=moe)
     load_encoder(saved, ours)
     assert same(ours.encoder, make("pretrain").encoder)
+
+
+SAME = {"kind": "features", "source": "hog cosine"}
+
+
+@pytest.mark.parametrize(
+    ("outputs", "target", "ours", "taken"),
+    [
+        (8, {}, {}, True),
+        (8, {}, {"source": "f00d"}, True),  # whose codes they are was not written down
+        (8, {"source": "f00d"}, {"source": "f00d"}, True),
+        (8, {"source": "f00d"}, {"source": "beef"}, False),
+        (9, {}, {}, False),
+        (8, {"kind": "pixels"}, {"kind": "pixels"}, True),
+        (8, {"kind": "pixels"}, {}, False),
+        (8, SAME, SAME, True),
+        (8, SAME, {**SAME, "source": "pixels cosine"}, False),
+    ],
+)
+def test_heads_are_taken_where_they_mean_the_same(tmp_path, config, outputs, target, ours, taken: bool) -> None:
+    torch.manual_seed(0)
+    theirs = PretrainModel(config(), outputs, ImageTarget(**target))
+    save(theirs, tmp_path / "m")
+    assert load(tmp_path / "m").image_target == ImageTarget(**target)
+    into = PretrainModel(config(), 8, ImageTarget(**ours))
+    load_pretrained(tmp_path / "m", into)
+    assert same(into.encoder, theirs.encoder)
+    for head in ("image_head", "text_head", "from_cls"):
+        assert same(getattr(into, head), getattr(theirs, head)) is taken
+
+
+def test_a_model_of_an_earlier_version_predicts_codes(saved: Path) -> None:
+    config = json.loads((saved / CONFIG).read_text())
+    earlier = {k: v for k, v in config.items() if not k.startswith("image_")}
+    (saved / CONFIG).write_text(json.dumps({**earlier, "num_codes": 8}))
+    model = load(saved)
+    assert model.image_target == ImageTarget() and model.num_codes == 8
+
+
+def test_codes_of_a_model_without_codes_are_refused(config) -> None:
+    with pytest.raises(ValueError, match="image_target=pixels; it predicts no codes"):
+        _ = PretrainModel(config(), 48, ImageTarget(kind="pixels")).num_codes
+    with pytest.raises(ValueError, match="image_target=words is unknown"):
+        ImageTarget(kind="words")  # type: ignore[arg-type]
+
+
+def test_a_fingerprint_is_that_of_weights_and_configuration(make, tmp_path: Path) -> None:
+    for name, seed, changes in (("a", 0, {}), ("b", 0, {}), ("c", 1, {}), ("d", 0, {"drop_path": 0.1})):
+        save(make("pretrain", seed=seed, **changes), tmp_path / name, run={"command": name})
+    found = {name: fingerprint(tmp_path / name) for name in "abcd"}
+    assert found["a"] == found["b"] and len(set(found.values())) == 3
+    assert all(len(value) == 16 for value in found.values())
 
 
 def test_a_visual_tokenizer_has_no_encoder_to_start_from(make, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Truth: cross-entropy over the logits of the whole sequence, gathered at the masked positions."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from mm_mhmoe.batch import PretrainBatch
 from mm_mhmoe.models.tasks import PretrainModel
 from mm_mhmoe.objectives.masked import masked_cross_entropy, masked_losses
+from mm_mhmoe.objectives.picture_targets import CodeTarget
 
 
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 90])
@@ -63,13 +65,16 @@ def codes_of(pixels: torch.Tensor) -> torch.Tensor:
     return (pixels.sum(dim=1)[:, ::4, ::4].flatten(1) * 1000).long() % 8
 
 
+TARGET = CodeTarget(SimpleNamespace(codes=codes_of))
+
+
 def test_three_streams_against_each_stream_alone(model, stream) -> None:
     batch = PretrainBatch(
         images=stream("images", masked=True, seed=1),
         texts=stream("texts", masked=True, seed=2),
         pairs=stream("pairs", masked=True, seed=3),
     )
-    losses, output = masked_losses(model, codes_of, batch)
+    losses, output = masked_losses(model, TARGET, batch)
     assert list(losses) == ["images", "texts", "pairs_image", "pairs_text"]
     assert len(output.streams) == 3
     for name in ("images", "texts", "pairs"):
@@ -86,14 +91,14 @@ def test_three_streams_against_each_stream_alone(model, stream) -> None:
 
 
 def test_absent_streams_have_no_loss(model, stream) -> None:
-    losses, _ = masked_losses(model, codes_of, PretrainBatch(texts=stream("texts", masked=True)))
+    losses, _ = masked_losses(model, TARGET, PretrainBatch(texts=stream("texts", masked=True)))
     assert list(losses) == ["texts"]
 
 
 def test_streams_without_masks_are_refused(model, stream) -> None:
     with pytest.raises(ValueError, match="picture stream without patch masks"):
-        masked_losses(model, codes_of, PretrainBatch(images=stream("images")))
+        masked_losses(model, TARGET, PretrainBatch(images=stream("images")))
     pairs = stream("pairs", masked=True)
     pairs = replace(pairs, texts=replace(pairs.texts, masked_BL=None))
     with pytest.raises(ValueError, match="text stream without token masks"):
-        masked_losses(model, codes_of, PretrainBatch(pairs=pairs))
+        masked_losses(model, TARGET, PretrainBatch(pairs=pairs))

@@ -13,6 +13,7 @@ from mm_mhmoe.batch import PretrainBatch
 from mm_mhmoe.config import TextConfig, VisionConfig
 from mm_mhmoe_data.arrived import Arrived
 from mm_mhmoe_data.buckets import BucketedOrder
+from mm_mhmoe_data.cached_codes import CachedCodes, CodeRecipe
 from mm_mhmoe_data.config import DataConfig
 from mm_mhmoe_data.datamodules.steps import StepDataModule, train_transform
 from mm_mhmoe_data.pipeline import Parts, ShardDataset
@@ -36,6 +37,9 @@ class PretrainDataModule(StepDataModule):
     """The three streams of masked pretraining, each in an order of its own over the same shards: PretrainBatch.
 
     A stream of size 0 is absent. Validation masks are those of epoch 0 and seed 0, the same for every model.
+
+    Args:
+        codes: how the codes in the folder `data.codes` must have been made to be used.
     """
 
     VAL_BATCH = 64
@@ -62,6 +66,7 @@ class PretrainDataModule(StepDataModule):
         data: DataConfig = DataConfig(),  # noqa: B008  (frozen)
         quarantine: Path | None = None,
         val_shards: str | Path | None = None,
+        codes: CodeRecipe | None = None,
     ) -> None:
         super().__init__(num_steps=num_steps, workers=workers, seed=seed, data=data, quarantine=quarantine)
         self.sizes: dict[Parts, int] = {"images": batch_images, "texts": batch_texts, "pairs": batch_pairs}
@@ -80,6 +85,7 @@ class PretrainDataModule(StepDataModule):
         self.streams: dict[Parts, Stream] = {}
         self.orders: dict[Parts, Order] = {}
         self.arrived: dict[Parts, Arrived] = {}
+        self.codes: dict[Parts, CachedCodes] = {}
         for name in _STREAMS:
             if self.sizes[name]:
                 # A seed of its own for each stream: a step's pairs are not its pictures and texts again.
@@ -90,18 +96,27 @@ class PretrainDataModule(StepDataModule):
                     dataset = self.arrived[name] = opened.streamed(name, seed=own, quarantine=self.quarantine)
                 else:
                     dataset, self.orders[name] = opened.open(name, seed=own, tokens=tokens)
-                self.streams[name] = self._stream(name, dataset, train, seed)
+                    if data.codes and codes and name != "texts":
+                        self.codes[name] = CachedCodes(Path(data.codes), codes, dataset, name)
+                self.streams[name] = self._stream(name, dataset, train, seed, self.codes.get(name))
 
     def _tokens(self, dataset: ShardDataset, index: int) -> int:
         tokenizer, _, text = self.parts
         return len(tokenizer.encode(dataset.caption(index), text.max_length))
 
     def _stream(
-        self, name: Parts, dataset: ShardDataset | Arrived, transform: TrainTransform | EvalTransform, seed: int
+        self,
+        name: Parts,
+        dataset: ShardDataset | Arrived,
+        transform: TrainTransform | EvalTransform,
+        seed: int,
+        codes: CachedCodes | None = None,
     ) -> Stream:
         tokenizer, vision, text = self.parts
         image_ratio, text_ratio = self.ratios[name]
-        pictures = Pictures(dataset, transform, grid=vision.grid, stream=name, seed=seed, mask_ratio=image_ratio)
+        pictures = Pictures(
+            dataset, transform, grid=vision.grid, stream=name, seed=seed, mask_ratio=image_ratio, codes=codes
+        )
         captions = Captions(
             dataset,
             tokenizer,
@@ -123,6 +138,13 @@ class PretrainDataModule(StepDataModule):
         self.picks: dict[Parts, Callable[[int], Picks]] = {
             name: self.steps(order, self.sizes[name]) for name, order in self.orders.items()
         }
+        for name, codes in self.codes.items():
+            needed = 1 + max((pick.epoch for pick in self.picks[name](self.num_steps - 1)), default=0)
+            if needed > codes.epochs and not self.place()[0]:
+                print(
+                    f"data: stream {name} takes {needed} epochs, and {codes.folder} has codes of {codes.epochs}; for "
+                    "the others the visual tokenizer runs"
+                )
         self.picks |= {name: partial(_take, arrived, self.sizes[name]) for name, arrived in self.arrived.items()}
         if self.data.bucket_texts and "texts" in self.picks:
             rank, world = self.place()

@@ -92,6 +92,15 @@ class IndexedShards:
     def shard_of(self, index: int) -> Shard:
         return self.shards[self._find(index)[0]]
 
+    def place(self, index: int) -> tuple[str, int]:
+        """Checksum (sha256) of a sample's shard, and its number among all samples of the shard, usable or not."""
+        number, place = self._find(index)
+        return self._load(number).samples.sha256, place
+
+    def checksums(self) -> list[str]:
+        """The sha256 of every shard when it was indexed."""
+        return [read_header(path)["sha256"] for path in self._indexes]
+
     def key(self, index: int) -> str:
         number, place = self._find(index)
         return self._load(number).samples.key(place)

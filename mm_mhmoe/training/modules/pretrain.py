@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from mm_mhmoe.batch import PretrainBatch
+from mm_mhmoe.models.encoder import EncoderOutput
 from mm_mhmoe.models.tasks import PretrainModel
-from mm_mhmoe.models.visual_tokenizer import VisualTokenizer
 from mm_mhmoe.objectives.masked import MaskedLoss, masked_losses
+from mm_mhmoe.objectives.picture_targets import CodeTarget, FeatureTarget, PixelTarget
 from mm_mhmoe.training.modules.run import RunModule, StepResult, finish_step
 from mm_mhmoe.training.optim import OptimConfig
 
@@ -17,6 +18,7 @@ class PretrainModule(RunModule):
     """Masked pretraining on three streams.
 
     Args:
+        target: what hidden patches are predicted as. It is frozen and kept out of checkpoints.
         loss_weights: weight of each masked loss by name (BEiT-3 published none; 1 where absent).
         from_cls: also predict hidden positions from [CLS] alone.
     """
@@ -26,7 +28,7 @@ class PretrainModule(RunModule):
     def __init__(
         self,
         model: PretrainModel,
-        visual_tokenizer: VisualTokenizer,
+        target: CodeTarget | PixelTarget | FeatureTarget,
         optim: OptimConfig,
         *,
         steps: int,
@@ -35,26 +37,33 @@ class PretrainModule(RunModule):
     ) -> None:
         super().__init__(optim, steps=steps, depth=model.config.depth)
         self.model = model
-        self.visual_tokenizer = visual_tokenizer.eval().requires_grad_(False)
+        self._target = (target.eval(),)  # in a tuple torch does not register it, so it is neither saved nor optimised
         self.loss_weights = loss_weights or {}
         self.from_cls = from_cls
 
-    def on_train_start(self) -> None:
-        self.visual_tokenizer.eval()
+    def on_fit_start(self) -> None:
+        self._target[0].to(self.device)
+
+    def on_validation_start(self) -> None:
+        self._target[0].to(self.device)
+
+    def _losses(self, batch: PretrainBatch) -> tuple[dict[str, MaskedLoss], EncoderOutput]:
+        return masked_losses(self.model, self._target[0], batch, from_cls=self.from_cls)
 
     def _total(self, losses: dict[str, MaskedLoss]) -> Tensor:
         return torch.stack([self.loss_weights.get(name, 1.0) * part.loss for name, part in losses.items()]).sum()
 
     def training_step(self, batch: PretrainBatch, batch_idx: int) -> StepResult:
-        losses, output = masked_losses(self.model, self.visual_tokenizer.codes, batch, from_cls=self.from_cls)
-        values = {name: part.loss for name, part in losses.items()}
-        shown = tuple(name for name in losses if not name.endswith("_cls"))
+        losses, output = self._losses(batch)
+        values = {part.named(name): part.loss for name, part in losses.items()}
+        shown = tuple(part.named(name) for name, part in losses.items() if not name.endswith("_cls"))
         return finish_step(self, self.model, self._total(losses), output, values, shown=shown)
 
     def validation_step(self, batch: PretrainBatch, batch_idx: int) -> None:
-        losses, _ = masked_losses(self.model, self.visual_tokenizer.codes, batch, from_cls=self.from_cls)
+        losses, _ = self._losses(batch)
         for name, part in losses.items():
             if part.positions:
                 rows = {"batch_size": part.positions, "on_step": False, "on_epoch": True, "sync_dist": True}
-                self.log(f"val/{name}", part.loss, **rows)  # type: ignore[arg-type]
-                self.log(f"val/{name}_accuracy", part.correct / part.positions, **rows)  # type: ignore[arg-type]
+                self.log(f"val/{part.named(name)}", part.loss, **rows)  # type: ignore[arg-type]
+                if part.correct is not None:
+                    self.log(f"val/{name}_accuracy", part.correct / part.positions, **rows)  # type: ignore[arg-type]
