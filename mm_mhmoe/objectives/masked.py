@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mm_mhmoe.batch import Images, PretrainBatch, Texts
 from mm_mhmoe.models.encoder import EncoderOutput, StreamStates
 from mm_mhmoe.models.tasks import PretrainModel
+from mm_mhmoe.objectives.cross_entropy import FUSED_FROM, fused_cross_entropy, split_head
 
 _GRANULE = 64
 STREAMS = ("images", "texts", "pairs")
@@ -33,12 +34,18 @@ def masked_cross_entropy(
 ) -> MaskedLoss:
     """Applies `head` at masked positions only, so that no logits of a whole sequence exist. No mask: a loss of zero."""
     states_MD, targets_M = states_BLD[masked_BL], targets_BL[masked_BL]
+    count = len(targets_M)
     # Filled up to few different sizes: in bf16 the CPU library compiles a kernel for every new number of rows.
-    logits_MV = head(F.pad(states_MD, (0, 0, 0, -len(states_MD) % _GRANULE)))[: len(states_MD)].float()
-    if len(targets_M) == 0:
+    filled_MD = F.pad(states_MD, (0, 0, 0, -count % _GRANULE))
+    body, linear = split_head(head)
+    if linear is not None and count * linear.out_features >= FUSED_FROM:
+        loss, correct = fused_cross_entropy(body(filled_MD), targets_M, linear)
+        return MaskedLoss(loss, count, correct)
+    logits_MV = head(filled_MD)[:count].float()
+    if count == 0:
         return MaskedLoss(logits_MV.sum(), 0, torch.zeros((), device=states_BLD.device))
     correct = (logits_MV.detach().argmax(dim=1) == targets_M).sum()
-    return MaskedLoss(F.cross_entropy(logits_MV, targets_M), len(targets_M), correct)
+    return MaskedLoss(F.cross_entropy(logits_MV, targets_M), count, correct)
 
 
 def masked_losses(
