@@ -59,7 +59,7 @@ def pretrain(
         batch_images: pictures of a step and process, in the picture stream; 0: no such stream.
         batch_texts: texts of a step, in the text stream; 0: no such stream.
         batch_pairs: pairs of a step, in the pair stream; 0: no such stream.
-        image_mask: share of the patches that are hidden in the picture stream, block-wise.
+        image_mask: share of the patches that are hidden in the picture stream (data.image_mask_kind says which).
         text_mask: share of the tokens that are hidden in the text stream.
         pair_image_mask: share of the patches that are hidden in pairs.
         pair_text_mask: share of the tokens that are hidden in pairs.
