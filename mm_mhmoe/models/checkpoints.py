@@ -82,7 +82,8 @@ def describe(model: nn.Module) -> dict[str, Any]:
     if isinstance(model, VisualTokenizer):
         return {"kind": "visual_tokenizer", "tokenizer": model.config.to_dict()}
     if isinstance(model, PretrainModel):
-        return {"kind": "pretrain", "encoder": model.config.to_dict(), "num_codes": model.num_codes}
+        told = {"kind": "pretrain", "encoder": model.config.to_dict(), "num_codes": model.num_codes}
+        return told if model.embed_dim is None else {**told, "embed_dim": model.embed_dim}
     if isinstance(model, RetrievalModel):
         return {"kind": "retrieval", "encoder": model.config.to_dict(), "embed_dim": model.embed_dim}
     if isinstance(model, VQAModel):
@@ -99,7 +100,8 @@ def build(description: Mapping[str, Any]) -> nn.Module:
         if kind == "visual_tokenizer":
             return VisualTokenizer(VisualTokenizerConfig.from_dict(description["tokenizer"]))
         if kind == "pretrain":
-            return PretrainModel(EncoderConfig.from_dict(description["encoder"]), description["num_codes"])
+            encoder = EncoderConfig.from_dict(description["encoder"])
+            return PretrainModel(encoder, description["num_codes"], description.get("embed_dim"))
         if kind == "retrieval":
             return RetrievalModel(EncoderConfig.from_dict(description["encoder"]), description["embed_dim"])
         if kind == "vqa":
@@ -217,14 +219,18 @@ def load_encoder(source: str | Path, into: TaskModel) -> None:
 
 
 def load_pretrained(source: str | Path, into: PretrainModel) -> None:
-    """As `load_encoder`; the heads are taken too if the source is a pretraining model with as many visual codes."""
+    """As `load_encoder`; the heads are taken too if the source is a pretraining model with as many visual codes, and those
+    of the contrastive and matching losses if its embeddings are as wide.
+    """
     load_encoder(source, into)
     config = read_config(source)
     if config["kind"] == "pretrain" and config.get("num_codes") == into.num_codes:
-        prefix = "encoder."
-        heads = {k: v for k, v in read_weights(source).items() if not k.startswith(prefix)}
-        encoder = {f"{prefix}{k}": v for k, v in into.encoder.state_dict().items()}
-        load_weights(into, heads | encoder, source)
+        own = ("encoder.",)
+        if config.get("embed_dim") != into.embed_dim:
+            own = ("encoder.", "contrastive_head.", "match_head.")
+        kept = {k: v for k, v in into.state_dict().items() if k.startswith(own)}
+        heads = {k: v for k, v in read_weights(source).items() if not k.startswith(own)}
+        load_weights(into, heads | kept, source)
 
 
 def at_image_size(model: TaskModel, image_size: int) -> TaskModel:

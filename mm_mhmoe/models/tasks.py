@@ -14,7 +14,7 @@ from mm_mhmoe.batch import Images, ImageTextBatch, Texts
 from mm_mhmoe.config import EncoderConfig, TextConfig, VisionConfig
 from mm_mhmoe.models.builder import build_encoder
 from mm_mhmoe.models.encoder import Encoder, EncoderOutput
-from mm_mhmoe.models.heads import AnswerHead, ContrastiveHead, MaskedHead
+from mm_mhmoe.models.heads import AnswerHead, ContrastiveHead, MaskedHead, MatchHead
 
 
 class TaskModel(nn.Module):
@@ -43,11 +43,13 @@ class PretrainModel(TaskModel):
 
     Args:
         num_codes: vocabulary of the visual tokenizer.
+        embed_dim: width of the embeddings that the contrastive loss compares; None: no heads for it and for matching.
     """
 
-    def __init__(self, config: EncoderConfig, num_codes: int) -> None:
+    def __init__(self, config: EncoderConfig, num_codes: int, embed_dim: int | None = None) -> None:
         super().__init__(config)
         self.num_codes = num_codes
+        self.embed_dim = embed_dim
         self.image_head = MaskedHead(config.dim, num_codes)
         self.text_head = MaskedHead(config.dim, config.text.vocab_size)
         self.from_cls = nn.Sequential(
@@ -56,6 +58,8 @@ class PretrainModel(TaskModel):
             nn.Linear(2 * config.dim, config.dim),
             nn.LayerNorm(config.dim, eps=config.norm_eps),
         )
+        self.contrastive_head = None if embed_dim is None else ContrastiveHead(config.dim, embed_dim)
+        self.match_head = None if embed_dim is None else MatchHead(config.dim)
 
 
 class RetrievalModel(TaskModel):

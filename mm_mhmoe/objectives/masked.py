@@ -5,14 +5,14 @@ Shapes: B batch, N patches, L text length, D model dim, M masked positions, V cl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mm_mhmoe.batch import Images, PretrainBatch, Texts
+from mm_mhmoe.batch import Images, ImageTextBatch, PretrainBatch, Texts
 from mm_mhmoe.models.encoder import EncoderOutput, StreamStates
 from mm_mhmoe.models.tasks import PretrainModel
 from mm_mhmoe.objectives.cross_entropy import FUSED_FROM, fused_cross_entropy, split_head
@@ -49,22 +49,28 @@ def masked_cross_entropy(
 
 
 def masked_losses(
-    model: PretrainModel, codes_of: Callable[[Tensor], Tensor], batch: PretrainBatch, *, from_cls: bool = False
+    model: PretrainModel,
+    codes_of: Callable[[Tensor], Tensor],
+    batch: PretrainBatch,
+    *,
+    from_cls: bool = False,
+    extra: Sequence[ImageTextBatch] = (),
 ) -> tuple[dict[str, MaskedLoss], EncoderOutput]:
     """One encoder pass over the streams of a step, and the loss of each of their targets.
 
     Args:
         codes_of: the frozen visual tokenizer, pictures to codes (B, N).
         from_cls: also predict the hidden positions from the row's [CLS] alone.
+        extra: streams of other objectives, which go through the same pass; theirs are the output's last ones.
 
     Returns:
         Losses by name (`images`, `texts`, `pairs_image`, `pairs_text`, and with from_cls each with `_cls` behind it;
         those of absent streams are absent), and the encoder's output, for the balance losses.
     """
     present = [(name, stream) for name in STREAMS if (stream := getattr(batch, name)) is not None]
-    output = model.encoder(*(stream for _, stream in present))
+    output = model.encoder(*(stream for _, stream in present), *extra)
     losses: dict[str, MaskedLoss] = {}
-    for (name, stream), states in zip(present, output.streams, strict=True):
+    for (name, stream), states in zip(present, output.streams[: len(present)], strict=True):
         pair = stream.images is not None and stream.texts is not None
         parts: dict[str, _Part] = {}
         if stream.images is not None:
