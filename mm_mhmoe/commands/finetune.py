@@ -45,7 +45,7 @@ def retrieval(
         init: model directory to take the encoder's weights from; without it the encoder starts from random weights.
         encoder: the encoder; without it, that of init.
         shards: pairs to learn from: a folder, glob, list or address of .tar files, or demo:train.
-        batch_size: pairs a step and process; the negatives come from them.
+        batch_size: pairs a step and process; the negatives of a pair are the others of all processes.
         embed_dim: width of the embeddings.
         min_scale: smallest part of a picture's area that a random crop keeps.
         data: sources and their weights, order, flips and colours, what may be unusable.

@@ -219,15 +219,15 @@ def load_encoder(source: str | Path, into: TaskModel) -> None:
 
 
 def load_pretrained(source: str | Path, into: PretrainModel) -> None:
-    """As `load_encoder`; the heads are taken too if the source is a pretraining model with as many visual codes, and those
-    of the contrastive and matching losses if its embeddings are as wide.
+    """As `load_encoder`; the heads are taken too if the source is a pretraining model with as many visual codes. Those of
+    the contrastive and matching losses need embeddings as wide, too.
     """
     load_encoder(source, into)
     config = read_config(source)
     if config["kind"] == "pretrain" and config.get("num_codes") == into.num_codes:
-        own = ("encoder.",)
+        own: tuple[str, ...] = ("encoder.",)
         if config.get("embed_dim") != into.embed_dim:
-            own = ("encoder.", "contrastive_head.", "match_head.")
+            own += ("contrastive_head.", "match_head.")
         kept = {k: v for k, v in into.state_dict().items() if k.startswith(own)}
         heads = {k: v for k, v in read_weights(source).items() if not k.startswith(own)}
         load_weights(into, heads | kept, source)

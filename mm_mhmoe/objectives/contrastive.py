@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
 Gather = Callable[[Tensor], tuple[Tensor, int]]
 """(B, P) to the rows of all ranks (G, P), with gradients, and the place of the own first row among them."""
 
@@ -17,8 +16,8 @@ def info_nce(image_BP: Tensor, text_BP: Tensor, scale: Tensor, gather: Gather | 
     """Mean of both directions' cross-entropy over the batch (CLIP, arXiv 2103.00020). Inputs are L2-normalised.
 
     Args:
-        gather: brings the negatives of all ranks; the mean is over the own rows, so the mean over ranks of equal batches
-            is the loss of all of them as one. None: negatives are those of the batch.
+        gather: brings the negatives of all ranks; the mean is over the own rows, so the mean over ranks of equal
+            batches is the loss of all of them as one. None: negatives are those of the batch.
     """
     # A logit of up to 100 keeps half a unit in bf16, which is too coarse for near negatives.
     with torch.autocast(image_BP.device.type, enabled=False):
