@@ -219,8 +219,8 @@ def load_encoder(source: str | Path, into: TaskModel) -> None:
 
 
 def load_pretrained(source: str | Path, into: PretrainModel) -> None:
-    """As `load_encoder`; the heads are taken too if the source is a pretraining model with as many visual codes. Those of
-    the contrastive and matching losses need embeddings as wide, too.
+    """As `load_encoder`; the heads are taken too if the source is a pretraining model with as many visual codes.
+    Those of the contrastive and matching losses need embeddings as wide, too.
     """
     load_encoder(source, into)
     config = read_config(source)
