@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from mm_mhmoe.nn.multiway import by_modality, each_modality
 from mm_mhmoe.nn.relative_position import additive_mask
-from mm_mhmoe.nn.segments import Segment
+from mm_mhmoe.nn.segments import Segment, causal_text_mask
 
 
 class SelfAttention(nn.Module):
     """Multi-head attention within each row, with a LayerNorm before the output projection (sub-LN, arXiv 2210.06423).
 
-    The projections run once on all tokens; only the attention itself is cut into segments. No token attends to padding.
+    The projections run once on all tokens; only the attention itself is cut into segments. No token attends to padding,
+    and in a segment with causal_text none to what a later text token says.
 
     Args:
         dim: width of a token; a multiple of num_heads.
@@ -55,12 +56,21 @@ class SelfAttention(nn.Module):
     def _attend(self, qkv_T: Tensor, segment: Segment, bias_HNN: Tensor | None) -> Tensor:
         split = qkv_T.view(segment.batch, segment.length, 3, self.num_heads, -1)
         query_BHLd, key_BHLd, value_BHLd = split.permute(2, 0, 3, 1, 4)
-        mask = None if segment.valid_BL is None else segment.valid_BL[:, None, None, :]
+        mask = _mask(segment, qkv_T.device)
         if bias_HNN is not None and segment.image_length:
-            mask = additive_mask(bias_HNN, segment, query_BHLd.dtype)
+            mask = additive_mask(bias_HNN, mask, segment, query_BHLd.dtype)
         attend = explicit_attention if _prefers_explicit(query_BHLd) else F.scaled_dot_product_attention
         mixed_BHLd = attend(query_BHLd, key_BHLd, value_BHLd, attn_mask=mask)
         return mixed_BHLd.transpose(1, 2).reshape(segment.batch * segment.length, -1)
+
+
+def _mask(segment: Segment, device: torch.device) -> Tensor | None:
+    """True where a key may be seen, in a shape that broadcasts to (B, H, L, L); None: everywhere."""
+    mask = None if segment.valid_BL is None else segment.valid_BL[:, None, None, :]
+    if not segment.causal_text:
+        return mask
+    causal_LL = causal_text_mask(segment, device)
+    return causal_LL[None, None] if mask is None else mask & causal_LL
 
 
 def explicit_attention(query_BHLd: Tensor, key_BHLd: Tensor, value_BHLd: Tensor, attn_mask: Tensor | None) -> Tensor:
