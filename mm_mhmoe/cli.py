@@ -70,7 +70,10 @@ COMMANDS: Tree = {
         "Turn other people's weights into a model directory.",
         {"beit3": "import_model:beit3", "timm": "import_model:timm", "vqkd": "import_vqkd:vqkd"},
     ),
-    "bench": ("Measure speed, as ratios within one process.", {"layer": "bench:layer", "data": "bench_data:data"}),
+    "bench": (
+        "Measure speed, as ratios within one process.",
+        {"layer": "bench:layer", "step": "bench_step:step", "data": "bench_data:data"},
+    ),
     "upcycle": (
         "Change a trained model's FFNs: dense to experts, more or fewer experts, experts to dense.",
         {"sparse": "upcycle:sparse", "resize": "upcycle:resized", "dense": "upcycle:dense"},
@@ -113,6 +116,7 @@ SUMMARIES = {
     "import beit3": "A released BEiT-3 checkpoint, with its vocabulary.",
     "import timm": "A plain vision transformer of timm, as the picture side of an encoder.",
     "bench layer": "Time the sparse layer against dense FFNs and other ways to compute it.",
+    "bench step": "Time a pretraining step against its matrix products, a plain encoder and torchscale's BEiT3.",
     "bench data": "Time reading, decoding, resizing and whole loaders against webdataset's and open_clip's.",
     "upcycle sparse": "Make experts of a trained dense model's FFNs.",
     "upcycle resize": "Give a trained sparse model more or fewer experts.",
