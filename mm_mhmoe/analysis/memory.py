@@ -21,8 +21,8 @@ Precision = Literal["bf16-mixed", "16-mixed", "32-true"]
 
 FP32, INDEX = 4, 8
 STATISTICS = 2 * FP32  # a LayerNorm keeps mean and deviation of each row
-# On CPUs in bf16: nn.SelfAttention keeps scores up to this length, nn.Experts fills rows up to a multiple.
-EXPLICIT_LENGTH, GRANULE = 512, 256
+# On CPUs: nn.SelfAttention keeps probabilities up to this length; in bf16 nn.Experts fills rows up to a multiple.
+THREE_PRODUCTS, GRANULE = 512, 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,15 +117,18 @@ def kept_bytes(
 
 
 def _attention(config: EncoderConfig, workload: Workload, arithmetic: Arithmetic) -> int:
-    """Input, q, k and v, what they mix to, all rows in one tensor, and the output projection's input."""
+    """Input, q, k and v; the probabilities, or what the fused kernel keeps; and the output projection's input."""
     width, kept = arithmetic.width, 0
-    for rows, length in workload.streams(config):
+    streams = workload.streams(config)
+    # Several streams are put together in a new tensor, and so is what a LayerNorm wants wider.
+    copied = len(streams) > 1 or (config.sub_ln and arithmetic.norm_width > width)
+    for rows, length in streams:
         tokens = rows * length
         kept += tokens * config.dim * 4 * width
-        if arithmetic.is_cpu_bf16 and length <= EXPLICIT_LENGTH:  # the softmax in fp32, and in bf16 for the product
-            kept += rows * config.num_heads * length**2 * (FP32 + width)
+        if arithmetic.device == "cpu" and length <= THREE_PRODUCTS:
+            kept += rows * config.num_heads * length**2 * width
         else:
-            kept += tokens * (config.dim * width + config.num_heads * FP32)
+            kept += tokens * ((config.dim * width if copied else 0) + config.num_heads * FP32)
         kept += tokens * config.dim * width
         if config.sub_ln:
             kept += tokens * (config.dim * arithmetic.norm_width + STATISTICS)

@@ -24,7 +24,7 @@ from mm_mhmoe.analysis.step_bench import (
 from mm_mhmoe.analysis.timing import Timing, interleave, peak_bytes, saved_bytes
 from mm_mhmoe.analysis.torchscale_beit3 import TorchscaleEncoder
 from mm_mhmoe.analysis.workload import Workload
-from mm_mhmoe.batch import ImageTextBatch, PretrainBatch
+from mm_mhmoe.batch import ImageTextBatch
 from mm_mhmoe.config import EncoderConfig
 from mm_mhmoe.models.encoder import StreamStates
 from mm_mhmoe.models.tasks import PretrainModel
@@ -59,8 +59,9 @@ def step(
     parameters not counted. Peak: the most that the tensors of a step take at once, gradients of parameters too.
 
     Args:
-        encoder: the dense encoder; default: base size. Its `moe.every` says which layers are sparse in the sparse ones.
-        parts: encoder: the encoder alone. step: with heads and losses, at masked positions or everywhere. Default: both.
+        encoder: the dense one; default: base size. Its `moe.every` says which layers are sparse in the sparse ones.
+        parts: encoder: the encoder alone. step: with heads and losses, at masked positions or everywhere. Default:
+            both.
         dtypes: fp32; bf16: weights and activations; bf16_mixed: fp32 weights under autocast. Default: fp32 and bf16.
         batch: rows of each stream.
         streams: images, texts, pairs. Default: pairs, which are one row of picture and text.
