@@ -75,7 +75,6 @@ def contestants(config: EncoderConfig) -> dict[str, EncoderConfig]:
     moe = MoEConfig(parity="flops", every=config.moe.every)
     return {
         "dense": replace(config, ffn="dense"),
-        "dense, Multiway": replace(config, ffn="dense", multiway=True),
         "X-MoE": replace(config, ffn="moe", moe=replace(moe, router="xmoe", top_k=1)),
         "MH-MoE": replace(config, ffn="mh_moe", moe=moe),
     }

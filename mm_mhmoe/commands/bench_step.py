@@ -48,6 +48,7 @@ def step(
     num_codes: int = 8192,
     torchscale: Path | None = None,
     samples: int = 5,
+    busy_cores: float = 0.25,
     threads: int = 0,
     out: Path | None = None,
 ) -> None:
@@ -67,7 +68,8 @@ def step(
         streams: images, texts, pairs. Default: pairs, which are one row of picture and text.
         num_codes: visual vocabulary.
         torchscale: a folder made by `pip install --target FOLDER --no-deps torchscale==0.3.0`: its BEiT3 is timed too.
-        samples: of each contestant; those during which other processes were busy do not count.
+        samples: of each contestant.
+        busy_cores: samples during which other processes used more cores than this do not count.
         threads: of the products; 0: torch's own choice.
         out: a JSON file to write.
     """
@@ -85,8 +87,8 @@ def step(
     for part in parts or ("encoder", "step"):
         for dtype in dtypes or ("fp32", "bf16"):
             with console.status(f"{part}, {dtype}"):
-                bench = _Bench(config, work, num_codes, dtype, torchscale)
-                rows = bench.measure(part, samples)
+                bench = _Bench(config, work, num_codes, part, dtype, torchscale)
+                rows = bench.measure(samples, busy_cores)
             records.append({"part": part, "dtype": dtype, "rows": rows})
             console.print(_table(f"{part}, {dtype}", rows))
     if out is not None:
@@ -99,15 +101,18 @@ class _Bench:
     """The contestants of one dtype, with the batch that all of them get."""
 
     def __init__(
-        self, config: EncoderConfig, work: Workload, num_codes: int, dtype: Dtype, torchscale: Path | None
+        self, config: EncoderConfig, work: Workload, num_codes: int, part: Part, dtype: Dtype, torchscale: Path | None
     ) -> None:
         torch.manual_seed(0)
-        self.config, self.work, self.num_codes, self.dtype = config, work, num_codes, dtype
+        self.config, self.work, self.num_codes = config, work, num_codes
+        self.part, self.dtype = part, dtype
         self.batch = random_batch(config, work)
         self.streams = [stream for name in STREAMS if (stream := getattr(self.batch, name)) is not None]
         self.codes_BN = torch.randint(num_codes, (max(map(len, self.streams)), config.vision.num_patches))
         self.ours = {name: self._ready(PretrainModel(c, num_codes)) for name, c in contestants(config).items()}
-        others: dict[str, nn.Module] = {"plain SDPA": PlainEncoder(self.ours["dense"].encoder, config)}
+        others: dict[str, nn.Module] = {}
+        if part == "encoder":
+            others["plain SDPA"] = PlainEncoder(self.ours["dense"].encoder, config)
         if torchscale is not None:
             others["torchscale BEiT3"] = TorchscaleEncoder(config, torchscale)
         self.others = {name: self._ready(model) for name, model in others.items()}
@@ -115,12 +120,13 @@ class _Bench:
     def _ready(self, model: Any) -> Any:
         return model.train().to(torch.bfloat16 if self.dtype == "bf16" else torch.float32)
 
-    def measure(self, part: Part, samples: int) -> dict[str, dict[str, Any]]:
-        products = step_products(self.config, self.work, self.num_codes, heads=part == "step")
-        calls = self.encoders() if part == "encoder" else self.steps()
+    def measure(self, samples: int, busy_cores: float) -> dict[str, dict[str, Any]]:
+        products = step_products(self.config, self.work, self.num_codes, heads=self.part == "step")
+        calls = self.encoders() if self.part == "encoder" else self.steps()
         forwards = {name: partial(self._forward, call) for name, (call, _) in calls.items()}
         whole = {name: partial(_train, forwards[name], modules) for name, (_, modules) in calls.items()}
-        timings = interleave({LIMIT: run_products(products, _PRODUCTS[self.dtype])} | whole, samples=samples)
+        limit = run_products(products, _PRODUCTS[self.dtype])
+        timings = interleave({LIMIT: limit} | whole, samples=samples, busy_cores=busy_cores)
         rows = {name: _facts(timing, timings[LIMIT]) for name, timing in timings.items()}
         for name, (_, modules) in calls.items():
             rows[name]["kept_mb"] = saved_bytes(forwards[name], _parameters(modules)) / 1e6
@@ -162,13 +168,14 @@ class _Bench:
         found: dict[str, tuple[Callable[[], Tensor], list[nn.Module]]] = {}
         for name, model in self.ours.items():
             found[name] = (partial(ours, model), [model])
-        found["dense, heads everywhere"] = (
-            partial(everywhere, lambda stream: dense.encoder(stream).streams[0], dense),
-            [dense],
-        )
+        own = partial(everywhere, lambda stream: dense.encoder(stream).streams[0], dense)
+        found["dense, heads everywhere"] = (own, [dense])
         for name, model in self.others.items():
             states = partial(_states_of, model, self.config)
-            found[f"{name}, heads everywhere"] = (partial(everywhere, states, dense), [model, dense])
+            found[f"{name}, heads everywhere"] = (
+                partial(everywhere, states, dense),
+                [model, dense.image_head, dense.text_head],
+            )
         return found
 
 
