@@ -87,7 +87,7 @@ def step(
     for part in parts or ("encoder", "step"):
         for dtype in dtypes or ("fp32", "bf16"):
             with console.status(f"{part}, {dtype}"):
-                bench = _Bench(config, work, num_codes, part, dtype, torchscale)
+                bench = StepBench(config, work, num_codes, part, dtype, torchscale)
                 rows = bench.measure(samples, busy_cores)
             records.append({"part": part, "dtype": dtype, "rows": rows})
             console.print(_table(f"{part}, {dtype}", rows))
@@ -97,7 +97,7 @@ def step(
         write_text_atomic(out, json.dumps({**facts, **size, "results": records}, indent=1) + "\n")
 
 
-class _Bench:
+class StepBench:
     """The contestants of one dtype, with the batch that all of them get."""
 
     def __init__(
