@@ -71,7 +71,8 @@ def run_products(products: Sequence[Product], dtype: torch.dtype) -> Callable[[]
 
 
 def contestants(config: EncoderConfig) -> dict[str, EncoderConfig]:
-    """Our encoders by name, all of about the FLOPs of the dense one."""
+    """Our encoders by name, all of about the FLOPs of the dense one, without stochastic depth."""
+    config = replace(config, drop_path=0.0)
     moe = MoEConfig(parity="flops", every=config.moe.every)
     return {
         "dense": replace(config, ffn="dense"),

@@ -77,7 +77,7 @@ def step(
         raise ValueError(f"samples={samples} and batch={batch} must be 1 or more")
     if threads:
         torch.set_num_threads(threads)
-    config = contestants(encoder or EncoderConfig(drop_path=0.0))["dense"]
+    config = contestants(encoder or EncoderConfig())["dense"]
     work = Workload(**{f"batch_{name}": batch for name in streams or ["pairs"]})  # type: ignore[arg-type]
     console = Console()
     console.print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; {switches()}", highlight=False)
