@@ -72,7 +72,7 @@ def test_contrastive_heads_come_along_where_they_fit(config, tmp_path: Path) -> 
     assert isinstance(loaded, PretrainModel) and loaded.embed_dim == 6 and same(loaded, model)
     theirs = model.state_dict()
     for embed_dim in (6, 5, None):
-        into = PretrainModel(config(), 8, embed_dim)
+        into = PretrainModel(config(), 8, embed_dim=embed_dim)
         before = {k: v.clone() for k, v in into.state_dict().items()}
         load_pretrained(tmp_path / "m", into)
         fits = embed_dim == 6

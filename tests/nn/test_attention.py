@@ -109,11 +109,11 @@ def test_a_width_that_heads_do_not_divide_is_refused():
         SelfAttention(12, 5)
 
 
-@pytest.mark.parametrize("kernel", ["fused", "explicit"])
+@pytest.mark.parametrize("kernel", ["fused", "three products"])
 @pytest.mark.parametrize("padding", [False, True])
 def test_causal_text_against_every_token_with_what_it_may_see_alone(monkeypatch, kernel, padding):
     """A token's output is the last row of plain attention over itself and what it sees; 3 picture tokens, 4 of text."""
-    monkeypatch.setattr("mm_mhmoe.nn.attention._prefers_explicit", lambda _: kernel == "explicit")
+    monkeypatch.setattr("mm_mhmoe.nn.attention._prefers_three_products", lambda *_: kernel == "three products")
     attention = make(sub_ln=True)
     x = torch.randn(2, 7, 12, dtype=torch.float64)
     valid = torch.ones(2, 7, dtype=torch.bool)

@@ -62,17 +62,15 @@ def test_the_pass_on_cpus_adds_the_same_and_hands_on_its_gradient() -> None:
     qkv_TC = torch.randn(2 * length, 3 * HEADS * width, dtype=torch.float64)
     query, key, value = qkv_TC.view(2, length, 3, HEADS, width).permute(2, 0, 3, 1, 4)
     seen = PADDED[:, None, None, :]
-    made, table_grads = positions(), []
-    for fused in (False, True):
-        mask = additive_mask(made(), seen, Segment(2, length, PADDED, PICTURE), torch.float64)
-        if fused:
-            mixed = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-            mixed_TD = mixed.transpose(1, 2).reshape(2 * length, -1)
-            torch.testing.assert_close(ours_TD, mixed_TD)
-        else:
-            mixed_TD = ours_TD = attention_pass(qkv_TC, HEADS, 2, mask)
-        table_grads.append(torch.autograd.grad(mixed_TD.square().sum(), made.table_RH)[0])
-    torch.testing.assert_close(*table_grads)
+    made = positions()
+
+    def addends() -> torch.Tensor:
+        return additive_mask(made(), seen, Segment(2, length, PADDED, PICTURE), torch.float64)
+
+    fused = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=addends())
+    found = (attention_pass(qkv_TC, HEADS, 2, addends()), fused.transpose(1, 2).reshape(2 * length, -1))
+    torch.testing.assert_close(*found)
+    torch.testing.assert_close(*(torch.autograd.grad(y.square().sum(), made.table_RH)[0] for y in found))
 
 
 def test_the_table_learns_from_every_pair_of_patches() -> None:

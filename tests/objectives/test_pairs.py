@@ -1,6 +1,7 @@
 """Truth: each objective by itself, from passes of its own. Streams are random."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from mm_mhmoe.objectives.captioning import caption_loss, caption_stream
 from mm_mhmoe.objectives.contrastive import info_nce
 from mm_mhmoe.objectives.masked import masked_losses
 from mm_mhmoe.objectives.pairs import PairObjectives, pair_losses, pair_streams
+from mm_mhmoe.objectives.picture_targets import CodeTarget
 
 ALL = PairObjectives(caption=True, contrastive=True, itm=True)
 
@@ -31,9 +33,12 @@ def codes_of(pixels):
     return torch.zeros(len(pixels), 16, dtype=torch.int64)
 
 
+TARGET = CodeTarget(SimpleNamespace(codes=codes_of))
+
+
 def run(model, batch, objectives):
     extra = pair_streams(batch.pairs, objectives)
-    masked, output = masked_losses(model, codes_of, batch, extra=extra)
+    masked, output = masked_losses(model, TARGET, batch, extra=extra)
     return masked, pair_losses(model, batch.pairs, output.streams[len(output.streams) - len(extra) :], objectives)
 
 
@@ -47,7 +52,7 @@ def test_one_pass_serves_all_streams_and_matching_a_second(model, batch):
 
 
 def test_the_masked_losses_do_not_change(model, batch):
-    alone, _ = masked_losses(model, codes_of, batch)
+    alone, _ = masked_losses(model, TARGET, batch)
     together, _ = run(model, batch, ALL)
     assert alone.keys() == together.keys()
     for name, part in alone.items():
