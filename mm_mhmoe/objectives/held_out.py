@@ -23,10 +23,19 @@ class HiddenPredictions(NamedTuple):
 
 
 class HiddenPredictor(nn.Module):
-    """A pretrained model together with the visual tokenizer whose codes it predicts."""
+    """A pretrained model together with the visual tokenizer whose codes it predicts.
+
+    Raises:
+        ValueError: the model predicts something else than codes, or another number of them.
+    """
 
     def __init__(self, model: PretrainModel, visual_tokenizer: VisualTokenizer) -> None:
         super().__init__()
+        if model.num_codes != visual_tokenizer.config.num_codes:
+            raise ValueError(
+                f"the model predicts {model.num_codes} codes, but the visual tokenizer has "
+                f"{visual_tokenizer.config.num_codes}; name the one that it was pretrained with"
+            )
         self.model = model
         self.visual_tokenizer = visual_tokenizer
 

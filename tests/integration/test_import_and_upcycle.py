@@ -6,6 +6,7 @@ Truth: the loss of the imported model; that of the same model with fresh sparse 
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from mm_mhmoe.models.checkpoints import load
 from mm_mhmoe.models.tasks import PretrainModel
 from mm_mhmoe.models.upcycling import to_sparse
 from mm_mhmoe.objectives.masked import masked_losses
+from mm_mhmoe.objectives.picture_targets import CodeTarget
 
 CODES, ROWS, LENGTH = 6, 12, 7
 MH_MOE = MoEConfig(num_experts=8, top_k=2, heads=4, every=2)
@@ -50,7 +52,7 @@ def codes_of(pixels_BCHW: torch.Tensor) -> torch.Tensor:
 
 
 def loss_of(model: PretrainModel, seed: int) -> torch.Tensor:
-    losses, _ = masked_losses(model, codes_of, batch_of(seed))
+    losses, _ = masked_losses(model, CodeTarget(SimpleNamespace(codes=codes_of)), batch_of(seed))
     return torch.stack([part.loss for part in losses.values()]).sum()
 
 
