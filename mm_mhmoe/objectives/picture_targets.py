@@ -57,7 +57,7 @@ class CodeTarget(nn.Module):
 class PixelTarget(nn.Module):
     """Pixels of each patch, brought to mean 0 and deviation 1 over its values, and their mean squared error.
 
-    The target and loss of MAE (arXiv 2111.06377, section 3 and equation of its released code: unbiased variance, eps
+    The target and loss of MAE (arXiv 2111.06377, section 3; from its released code: unbiased variance, eps
     1e-6). There a decoder predicts; here it is one linear head on the encoder's mask tokens (SimMIM, 2111.09886).
     """
 
