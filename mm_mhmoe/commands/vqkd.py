@@ -9,6 +9,7 @@ from mm_mhmoe_data.config import DataConfig
 from mm_mhmoe_data.datamodules import PictureDataModule
 from mm_mhmoe_data.quarantine import QUARANTINE_FILE
 
+from mm_mhmoe.commands.fast_dev_run import fast_dev_run
 from mm_mhmoe.commands.run_dir import finish_run, open_run, provenance
 from mm_mhmoe.commands.sources import data_path, own_shards
 from mm_mhmoe.models.teachers import build_teacher
@@ -47,6 +48,9 @@ def vqkd(
         run: seed, precision, devices, checkpoints, logs.
     """
     arguments, started = dict(locals()), time.monotonic()
+    if run.fast_dev_run:
+        fast_dev_run(vqkd, arguments, codebook_start=min(codebook_start, 1))
+        return
     if not open_run(out, "vqkd", arguments):
         print(f"vqkd: {out} is finished")
         return

@@ -47,6 +47,7 @@ class RunModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["model_description"] = json.dumps(describe(self.model))
+        checkpoint["optimizer_name"] = self.optim_config.name
 
     def log_step(self, values: dict[str, Any], *, shown: tuple[str, ...], tokens: int) -> None:
         """Logs `train/...` values; `shown` ones also in the progress bar, with tokens per second."""
