@@ -16,14 +16,16 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from mm_mhmoe.training.apply import checkpoint_blocks, compile_blocks, encoders
 from mm_mhmoe.training.averaging import averaging
-from mm_mhmoe.training.callbacks import Checkpoints, StepSeed, StopOnNaN, StopOnSignal
+from mm_mhmoe.training.callbacks import Checkpoints, StepSeed, StopOnSignal
 from mm_mhmoe.training.checkpoint_io import AtomicCheckpointIO
+from mm_mhmoe.training.gradient_guard import GradientGuard
 from mm_mhmoe.training.interrupted import Interrupted
 from mm_mhmoe.training.modules.run import RunModule
 from mm_mhmoe.training.optim import OptimConfig
 from mm_mhmoe.training.progress import StepProgress
 from mm_mhmoe.training.resuming import OwnSettings, find_start
 from mm_mhmoe.training.routing_log import RoutingLog
+from mm_mhmoe.training.run_warnings import WARNINGS, RunWarnings
 
 Resolved = Literal["bf16-mixed", "16-mixed", "32-true"]
 Precision = Literal["auto", "bf16-mixed", "16-mixed", "32-true"]
@@ -55,6 +57,7 @@ class RunConfig:
         fast_dev_run: only tries out whether everything runs: 2 steps and 1 batch of validation in a directory that is
             thrown away.
         val_batches: batches of a validation; 0: all.
+        max_skipped: steps in a row that may be skipped because a loss or gradient is not finite; one more ends the run.
     """
 
     seed: int = 0
@@ -73,12 +76,15 @@ class RunConfig:
     resume: str = "latest"
     fast_dev_run: bool = False
     val_batches: int = 0
+    max_skipped: int = 10
 
     def __post_init__(self) -> None:
         if "://" in self.resume:
             raise ValueError(f"run.resume={self.resume} is an address; checkpoints are read from local files only")
-        least = {"devices": 1, "num_nodes": 1, "accumulate": 1, "checkpoint_every": 1, "log_every": 1}
-        for name, lowest in {**least, "routing_every": 0, "workers": 0, "threads": 0, "val_batches": 0}.items():
+        ones = ("devices", "num_nodes", "accumulate", "checkpoint_every", "log_every")
+        noughts = ("routing_every", "workers", "threads", "val_batches", "max_skipped")
+        for name in (*ones, *noughts):
+            lowest = int(name in ones)
             if getattr(self, name) < lowest:
                 raise ValueError(f"run.{name}={getattr(self, name)} must be {lowest} or more")
 
@@ -110,7 +116,8 @@ def fit(
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM; the checkpoint is written.
-        ValueError: the machine lacks what `run` asks for, a loss is not finite, or `run.resume` does not fit.
+        ValueError: the machine lacks what `run` asks for, `run.resume` does not fit, or too many steps in a
+            row had to be skipped.
     """
     if steps < 0:
         raise ValueError(f"steps={steps} must be 0 or more")
@@ -125,6 +132,8 @@ def fit(
     start = find_start(out, run.resume, module, steps=steps, accumulate=run.accumulate)
     checkpoints = Checkpoints(out / "checkpoints", every=run.checkpoint_every)
     stop = StopOnSignal(checkpoints)
+    warn = RunWarnings(out / "logs" / WARNINGS)
+    guard = GradientGuard(out, warn, clip_norm=optim.clip_norm, max_skipped=run.max_skipped)
     part = f"from_step_{start.step:08d}"
     loggers = [
         CSVLogger(out / "logs", name="csv", version=part, flush_logs_every_n_steps=run.log_every),
@@ -135,14 +144,13 @@ def fit(
         max_steps=steps,
         precision=choose_precision(run.precision, run.accelerator),
         accumulate_grad_batches=run.accumulate,
-        gradient_clip_val=optim.clip_norm or None,
         log_every_n_steps=run.log_every,
         logger=loggers,
         callbacks=[
             StepSeed(run.seed),
-            StopOnNaN(),
+            guard,
             RoutingLog(every=run.routing_every),
-            *averaging(optim.ema_decay),
+            *averaging(optim.ema_decay, guard),
             checkpoints,
             stop,
             *([OwnSettings()] if start.elsewhere else []),

@@ -42,13 +42,13 @@ def train(config, stream) -> Callable[..., tuple[RetrievalModel, L.Trainer]]:
         steps: int = 6,
         before: Callable[[int], Any] = lambda step: None,
         make: Any = None,
-        depth: int = 3,
+        encoder: dict[str, Any] = {},  # noqa: B006  (only read)
         **options: Any,
     ) -> tuple[RetrievalModel, L.Trainer]:
         given = {"accelerator": "cpu", "precision": "32-true", "checkpoint_every": 2, "log_every": 1, **options}
         run_config = RunConfig(**{name: value for name, value in given.items() if name not in settings})
         torch.manual_seed(0)
-        model = RetrievalModel(config(depth=depth, drop_path=0.4), 4)
+        model = RetrievalModel(config(**{"depth": 3, "drop_path": 0.4, **encoder}), 4)
         optim = OptimConfig(**{"lr": 1e-2, "warmup_steps": 1, **{k: v for k, v in options.items() if k in settings}})
         data = Pairs(make or (lambda step: stream(rows=4, seed=step)), steps * run_config.accumulate, before)
         module = RetrievalModule(model, optim, steps=steps)

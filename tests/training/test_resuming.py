@@ -73,7 +73,7 @@ def test_the_first_step_has_this_runs_rate(train, other: Path, tmp_path: Path) -
         ({"name": "sgd"}, r"its optimiser is adamw; use optim.name=adamw"),
         ({"layer_decay": 0.5}, r"grouped otherwise.*optim.layer_decay"),
         ({"accumulate": 2}, r"a step of it had 1 batches; use that as run.accumulate"),
-        ({"depth": 2}, r"another one \(encoder.depth: 3 there, 2 now\).*--init"),
+        ({"encoder": {"depth": 2}}, r"another one \(encoder.depth: 3 there, 2 now\).*--init"),
     ],
 )
 def test_what_does_not_fit_is_refused(train, other: Path, tmp_path: Path, options, named: str) -> None:
