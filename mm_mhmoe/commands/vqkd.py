@@ -14,6 +14,7 @@ from mm_mhmoe.commands.run_dir import finish_run, open_run, provenance
 from mm_mhmoe.commands.sources import data_path, own_shards
 from mm_mhmoe.models.teachers import build_teacher
 from mm_mhmoe.models.visual_tokenizer import VisualTokenizer, VisualTokenizerConfig
+from mm_mhmoe.training.health import code_advice
 from mm_mhmoe.training.interrupted import is_first_process
 from mm_mhmoe.training.modules import VisualTokenizerModule
 from mm_mhmoe.training.optim import OptimConfig
@@ -78,13 +79,3 @@ def vqkd(
     if advice and is_first_process():
         print(f"vqkd: {advice}")
     finish_run(model, out, provenance("vqkd", arguments, wall_seconds=time.monotonic() - started))
-
-
-def code_advice(used: float) -> str:
-    """What to try when less than half of the codes are in use; nothing otherwise."""
-    if used >= 0.5:
-        return ""
-    return (
-        f"{100 * used:.0f}% of the codes are in use. Try a later codebook_start, visual_tokenizer.revive_below=0.02, "
-        "larger batches, or fewer codes; docs/TOKENIZER.md has numbers."
-    )

@@ -24,8 +24,8 @@ class RunWarnings:
         self._last: dict[str, int] = {}
 
     def say(self, step: int, kind: str, message: str) -> None:
-        """Args: step, from 1; kind, which limits how often; message, what is wrong and what to try."""
-        if not is_first_process() or step - self._last.get(kind, -self.every) < self.every:
+        """Args: step, from 1; kind, which limits how often; message, what is wrong and what to try, or nothing."""
+        if not message or not is_first_process() or step - self._last.get(kind, -self.every) < self.every:
             return
         self._last[kind] = step
         print(f"warning: step {step}: {message}", flush=True)

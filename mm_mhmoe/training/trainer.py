@@ -19,6 +19,7 @@ from mm_mhmoe.training.averaging import averaging
 from mm_mhmoe.training.callbacks import Checkpoints, StepSeed, StopOnSignal
 from mm_mhmoe.training.checkpoint_io import AtomicCheckpointIO
 from mm_mhmoe.training.gradient_guard import GradientGuard
+from mm_mhmoe.training.health_log import HealthLog
 from mm_mhmoe.training.interrupted import Interrupted
 from mm_mhmoe.training.modules.run import RunModule
 from mm_mhmoe.training.optim import OptimConfig
@@ -149,7 +150,8 @@ def fit(
         callbacks=[
             StepSeed(run.seed),
             guard,
-            RoutingLog(every=run.routing_every),
+            RoutingLog(warn, every=run.routing_every),
+            HealthLog(guard, warn),
             *averaging(optim.ema_decay, guard),
             checkpoints,
             stop,
