@@ -71,12 +71,14 @@ class Texts(_Movable):
 class ImageTextBatch(_Movable):
     """One stream: pictures, texts, or pairs (row i of both belongs together). At least one part is there.
 
-    keys: the sample keys of the rows, for logs and records.
+    keys:        the sample keys of the rows, for logs and records.
+    causal_text: whether a text token sees the picture and the texts before it only, as captions are written.
     """
 
     images: Images | None = None
     texts: Texts | None = None
     keys: tuple[str, ...] = ()
+    causal_text: bool = False
 
     def __post_init__(self) -> None:
         if self.images is None and self.texts is None:

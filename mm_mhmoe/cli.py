@@ -77,7 +77,10 @@ COMMANDS: Tree = {
             "vqkd": "import_vqkd:vqkd",
         },
     ),
-    "bench": ("Measure speed, as ratios within one process.", {"layer": "bench:layer", "data": "bench_data:data"}),
+    "bench": (
+        "Measure speed, as ratios within one process.",
+        {"layer": "bench:layer", "step": "bench_step:step", "data": "bench_data:data"},
+    ),
     "upcycle": (
         "Change a trained model's FFNs: dense to experts, more or fewer experts, experts to dense.",
         {"sparse": "upcycle:sparse", "resize": "upcycle:resized", "dense": "upcycle:dense"},
@@ -123,6 +126,7 @@ SUMMARIES = {
     "import beit2": "A checkpoint of BEiT-v2's authors, as the picture side of an encoder.",
     "import timm": "A plain vision transformer, BEiT or BEiT-v2 of timm, as the picture side of an encoder.",
     "bench layer": "Time the sparse layer against dense FFNs and other ways to compute it.",
+    "bench step": "Time a pretraining step against its matrix products, a plain encoder and torchscale's BEiT3.",
     "bench data": "Time reading, decoding, resizing and whole loaders against webdataset's and open_clip's.",
     "upcycle sparse": "Make experts of a trained dense model's FFNs.",
     "upcycle resize": "Give a trained sparse model more or fewer experts.",

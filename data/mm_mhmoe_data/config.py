@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from mm_mhmoe_data.masking import ImageMaskKind
 from mm_mhmoe_data.sampling import WINDOW
 from mm_mhmoe_data.transforms import Flip, Interpolation
 
@@ -34,6 +35,9 @@ class DataConfig:
         captions: lines: every line of a text is a caption, and one is drawn; whole: the text is one; auto: lines where
             dataset_type.txt beside the splits says retrieval (CLIP_benchmark, data build coco and flickr30k).
         whole_word: hides all pieces of a word or none, in the text and pair streams.
+        image_mask_kind: which patches masks hide: block: rectangles (BEiT); random: single patches (MAE); cube: squares
+            of mask_unit patches a side (SimMIM). Masks of val_shards are of the same kind.
+        mask_unit: patches along one side of a cube (SimMIM: 32 pixels, so 2 patches of 16).
         bucket_texts: deals the texts of a step out by length where run.accumulate or several processes make several
             batches of it, so that less is padded (text stream).
         mode: indexed reads any sample at any time and resumes exactly; stream reads shards from their beginning, for
@@ -59,6 +63,8 @@ class DataConfig:
     interpolation: Interpolation = "bilinear"
     captions: Literal["auto", "lines", "whole"] = "auto"
     whole_word: bool = False
+    image_mask_kind: ImageMaskKind = "block"
+    mask_unit: int = 2
     bucket_texts: bool = False
     mode: Literal["indexed", "stream"] = "indexed"
     buffer: int = 1000
@@ -76,5 +82,7 @@ class DataConfig:
             raise ValueError("data.mode=stream takes neither weights nor bucket_texts; they need indexed shards")
         if self.mode == "stream" and self.codes:
             raise ValueError("data.mode=stream takes no codes; which sample is which is known of indexed shards only")
+        if self.mask_unit < 1:
+            raise ValueError(f"data.mask_unit={self.mask_unit} must be 1 or more patches")
         if self.buffer < 0:
             raise ValueError(f"data.buffer={self.buffer} must be 0 or more")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mm_mhmoe_data.masking import block_mask, sample_rng, text_mask, whole_word_mask
+from mm_mhmoe_data.masking import ImageMaskKind, image_mask, sample_rng, text_mask, whole_word_mask
 from mm_mhmoe_data.samples import begins_word
 from mm_mhmoe_data.tokenizer import MASK, Tokenizer
 
@@ -28,6 +28,8 @@ class MaskOptions:
     grid: patches along one side.
     tokenizer: cuts captions into pieces; None: pieces are words.
     whole_word: hide all pieces of a word or none.
+    kind: how patches are chosen.
+    unit: patches along one side of a cube.
     """
 
     image: float
@@ -36,6 +38,8 @@ class MaskOptions:
     seed: int
     tokenizer: Tokenizer | None = None
     whole_word: bool = False
+    kind: ImageMaskKind = "block"
+    unit: int = 2
 
     def __post_init__(self) -> None:
         for name in ("image", "text"):
@@ -43,11 +47,14 @@ class MaskOptions:
                 raise ValueError(f"{name}_mask={getattr(self, name)} must lie in [0, 1]")
         if self.grid < 1:
             raise ValueError(f"grid={self.grid} must be 1 or more patches")
+        if self.unit < 1:
+            raise ValueError(f"mask_unit={self.unit} must be 1 or more patches")
 
 
 def masked_patches(picture_CHW: Tensor, key: str, options: MaskOptions) -> Tensor:
     """A square uint8 picture whose side is a multiple of the grid, its hidden patches gray."""
-    mask_N = block_mask(options.grid, options.image, sample_rng(options.seed, 0, key, "pairs/picture"))
+    rng = sample_rng(options.seed, 0, key, "pairs/picture")
+    mask_N = image_mask(options.grid, options.image, rng, kind=options.kind, unit=options.unit)
     cell = picture_CHW.shape[-1] // options.grid
     hidden_HW = mask_N.view(options.grid, options.grid).repeat_interleave(cell, 0).repeat_interleave(cell, 1)
     gray_CHW = picture_CHW.float() * _LEFT_OVER + _GRAY * (1 - _LEFT_OVER)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,11 +15,44 @@ from torch import Tensor
 
 _TRIES = 10
 
+ImageMaskKind = Literal["block", "random", "cube"]
+
 
 def sample_rng(seed: int, epoch: int, key: str, stream: str) -> np.random.Generator:
     """A generator that depends on nothing but its arguments, in any process and on any machine."""
     digest = hashlib.blake2b(f"{seed}/{epoch}/{key}/{stream}".encode(), digest_size=16).digest()
     return np.random.default_rng(int.from_bytes(digest, "little"))
+
+
+def image_mask(
+    grid: int, ratio: float, rng: np.random.Generator, *, kind: ImageMaskKind = "block", unit: int = 1
+) -> Tensor:
+    """A mask of patches of the named kind: (N,) bool with exactly round(ratio N) patches hidden. `unit`: of cubes."""
+    if kind == "cube":
+        return cube_mask(grid, ratio, rng, unit=unit)
+    return block_mask(grid, ratio, rng) if kind == "block" else random_mask(grid, ratio, rng)
+
+
+def random_mask(grid: int, ratio: float, rng: np.random.Generator) -> Tensor:
+    """Patches drawn one by one, each as likely as any other (MAE, arXiv 2111.06377)."""
+    mask = np.zeros(grid * grid, dtype=bool)
+    mask[rng.choice(grid * grid, size=round(ratio * grid * grid), replace=False)] = True
+    return torch.from_numpy(mask)
+
+
+def cube_mask(grid: int, ratio: float, rng: np.random.Generator, *, unit: int) -> Tensor:
+    """Squares of unit x unit patches drawn uniformly (SimMIM, arXiv 2111.09886): where they lie depends on nothing in
+    the picture. The last square drawn is hidden in part where that makes the number exact; those at the right and lower
+    edges are smaller where `unit` does not divide the grid.
+    """
+    across = -(-grid // unit)
+    lines = np.arange(grid) // unit
+    cell_N = (lines[:, None] * across + lines).ravel()
+    # Squares in a random order, and within each its patches in one.
+    order_N = rng.permutation(across * across)[cell_N] + rng.random(grid * grid)
+    mask = np.zeros(grid * grid, dtype=bool)
+    mask[np.argsort(order_N)[: round(ratio * grid * grid)]] = True
+    return torch.from_numpy(mask)
 
 
 def block_mask(grid: int, ratio: float, rng: np.random.Generator, *, min_aspect: float = 0.3) -> Tensor:

@@ -17,7 +17,7 @@ from mm_mhmoe.batch import Images, ImageTextBatch, Texts
 from mm_mhmoe.config import TextConfig
 from mm_mhmoe_data.arrived import Arrived
 from mm_mhmoe_data.collate import collate_texts
-from mm_mhmoe_data.masking import block_mask, sample_rng, text_mask, whole_word_mask
+from mm_mhmoe_data.masking import ImageMaskKind, image_mask, sample_rng, text_mask, whole_word_mask
 from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_data.quarantine import Quarantine
 from mm_mhmoe_data.ring import Empty, fresh
@@ -59,6 +59,8 @@ class Pictures:
     Args:
         grid: patches along one side.
         stream: goes into the random state, so that streams differ.
+        mask_kind: how patches are chosen.
+        mask_unit: patches along one side of a cube.
         codes: of the patches of a pick's picture, where they were computed before.
     """
 
@@ -71,6 +73,8 @@ class Pictures:
         stream: str,
         seed: int,
         mask_ratio: float = 0.0,
+        mask_kind: ImageMaskKind = "block",
+        mask_unit: int = 1,
         codes: Callable[[Pick], Tensor | None] | None = None,
     ) -> None:
         self.dataset = dataset
@@ -80,6 +84,8 @@ class Pictures:
         self.stream = stream
         self.seed = seed
         self.mask_ratio = mask_ratio
+        self.mask_kind = mask_kind
+        self.mask_unit = mask_unit
 
     def rng(self, pick: Pick) -> np.random.Generator:
         """What is random about the picture."""
@@ -92,7 +98,9 @@ class Pictures:
             pixels_CHW = self.transform(pixels_CHW, rng, said)
         else:
             pixels_CHW = self.transform(pixels_CHW)
-        masked_N = block_mask(self.grid, self.mask_ratio, rng) if self.mask_ratio else None
+        masked_N = None
+        if self.mask_ratio:
+            masked_N = image_mask(self.grid, self.mask_ratio, rng, kind=self.mask_kind, unit=self.mask_unit)
         return Picture(pixels_CHW, masked_N, self.codes(pick) if self.codes else None)
 
 

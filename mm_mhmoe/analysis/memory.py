@@ -21,8 +21,8 @@ Precision = Literal["bf16-mixed", "16-mixed", "32-true"]
 
 FP32, INDEX = 4, 8
 STATISTICS = 2 * FP32  # a LayerNorm keeps mean and deviation of each row
-# On CPUs in bf16: nn.SelfAttention keeps scores up to this length, nn.Experts fills rows up to a multiple.
-EXPLICIT_LENGTH, GRANULE = 512, 256
+# On CPUs: nn.SelfAttention keeps probabilities up to this length; in bf16 nn.Experts fills rows up to a multiple.
+THREE_PRODUCTS, GRANULE = 512, 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,27 +118,29 @@ def kept_bytes(
 
 
 def _attention(config: EncoderConfig, workload: Workload, arithmetic: Arithmetic) -> int:
-    """Input, q, k and v, what they mix to, all rows in one tensor, and the output projection's input.
+    """Input, q, k and v, what they mix to, and the output projection's input; on CPUs the probabilities of short rows.
 
-    With relative positions, whose gradient torch's fused kernel on CPUs has not, pictures keep their scores there, and
-    scaled copies of q, k and v. On CUDA the mask is counted beside what the fused kernel keeps; that is not measured.
+    With relative positions, whose gradient torch's fused kernel on CPUs has not, long rows of pictures keep their
+    scores there, and scaled copies of q, k and v. On CUDA the mask is counted beside what the fused kernel keeps; that
+    is not measured.
     """
     width, kept = arithmetic.width, 0
     streams = workload.streams(config)
     rows_by_stream = ((True, workload.batch_images), (False, workload.batch_texts), (True, workload.batch_pairs))
     biased = [has_pictures and config.relative_positions != "none" for has_pictures, rows in rows_by_stream if rows]
-    explicit = [arithmetic.is_cpu_bf16 and length <= EXPLICIT_LENGTH for _, length in streams]
-    copied = [b and not e and arithmetic.device == "cpu" for b, e in zip(biased, explicit, strict=True)]
-    for (rows, length), has_bias, is_explicit, is_copied in zip(streams, biased, explicit, copied, strict=True):
+    on_cpu = arithmetic.device == "cpu"
+    three = [on_cpu and length <= THREE_PRODUCTS for _, length in streams]
+    scored = [is_three or (on_cpu and has_bias) for is_three, has_bias in zip(three, biased, strict=True)]
+    # Several streams are put together in a new tensor, and so is what a LayerNorm wants wider.
+    joined = len(streams) > 1 or (config.sub_ln and arithmetic.norm_width > width)
+    for (rows, length), has_bias, has_scores in zip(streams, biased, scored, strict=True):
         tokens = rows * length
         kept += tokens * config.dim * width
-        kept += tokens * config.dim * 3 * width * (is_copied + (not all(copied)))
-        if is_explicit:  # the softmax in fp32, and in bf16 for the product
-            kept += rows * config.num_heads * length**2 * (FP32 + width)
-        elif is_copied:
+        kept += tokens * config.dim * 3 * width * (has_scores + (not all(scored)))
+        if has_scores:
             kept += rows * config.num_heads * length**2 * width
         else:
-            kept += tokens * (config.dim * width + config.num_heads * FP32)
+            kept += tokens * ((config.dim * width if joined else 0) + config.num_heads * FP32)
             kept += has_bias * rows * config.num_heads * length**2 * width
         kept += tokens * config.dim * width
         if config.sub_ln:

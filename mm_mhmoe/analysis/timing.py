@@ -108,3 +108,17 @@ def saved_bytes(run: Callable[[], Any], parameters: Iterable[Tensor]) -> int:
         result = run()
     del result
     return sum(stores.values())
+
+
+def peak_bytes(run: Callable[[], Any]) -> int:
+    """The most memory that the tensors which `run` makes take at once on the CPU, beyond what is there before."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or it writes to the terminal when it starts and stops
+    with torch.autograd.profiler.profile(profile_memory=True) as record:
+        run()
+    # The public records sum up the changes of an operation; what counts here is their order.
+    changes = [event for event in record.kineto_results.events() if event.name() == "[memory]"]
+    now = peak = 0
+    for event in sorted(changes, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        peak = max(peak, now)
+    return peak

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -64,6 +65,8 @@ def preview(
     grid: int = 14,
     tokenizer: Path | None = None,
     whole_word: bool = False,
+    image_mask_kind: Literal["block", "random", "cube"] = "block",
+    mask_unit: int = 2,
 ) -> None:
     """Draws a contact sheet (PNG) of pictures and captions, with the patches and words that masks hide.
 
@@ -72,11 +75,13 @@ def preview(
         out: the PNG to write.
         count: pictures on the sheet.
         seed: of the choice and of the masks.
-        image_mask: share of the patches to hide, block-wise; 0: only the pictures.
+        image_mask: share of the patches to hide; 0: only the pictures.
         text_mask: share of the caption to hide; 0: nothing.
         grid: patches along one side (14: pictures of 224 pixels in patches of 16).
         tokenizer: directory of a text tokenizer, whose pieces are hidden; without it, words are.
         whole_word: hide all pieces of a word or none.
+        image_mask_kind: which patches are hidden: block: rectangles; random: single patches; cube: squares.
+        mask_unit: patches along one side of a cube.
     """
     from mm_mhmoe_data.masked_view import MaskOptions
     from mm_mhmoe_data.preview import contact_sheet
@@ -90,6 +95,8 @@ def preview(
         seed=seed,
         tokenizer=Tokenizer.load(tokenizer) if tokenizer is not None else None,
         whole_word=whole_word,
+        kind=image_mask_kind,
+        unit=mask_unit,
     )
     contact_sheet(expand_shards(data_path(shards)), out, masks, n=count, seed=seed)
     Console().print(f"data preview: {out}", highlight=False)

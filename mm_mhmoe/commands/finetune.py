@@ -48,7 +48,7 @@ def retrieval(
         encoder: the encoder; without it, that of init.
         image_size: side of pictures, instead of the encoder's; init's positions are interpolated.
         shards: pairs to learn from: a folder, glob, list or address of .tar files, or demo:train.
-        batch_size: pairs a step and process; the negatives come from them.
+        batch_size: pairs a step and process; the negatives of a pair are the others of all processes.
         embed_dim: width of the embeddings.
         min_scale: smallest part of a picture's area that a random crop keeps.
         data: sources and their weights, order, flips and colours, what may be unusable.

@@ -18,6 +18,7 @@ from mm_mhmoe.config import EncoderConfig
 from mm_mhmoe.models.checkpoints import load_pretrained
 from mm_mhmoe.models.image_target import Kind
 from mm_mhmoe.models.tasks import PretrainModel
+from mm_mhmoe.objectives.pairs import PairObjectives
 from mm_mhmoe.objectives.picture_targets import FeatureLoss
 from mm_mhmoe.training.modules import PretrainModule
 from mm_mhmoe.training.optim import OptimConfig
@@ -46,6 +47,10 @@ def pretrain(
     pair_text_mask: float = 0.5,
     min_scale: float = 0.5,
     cls_loss: bool = False,
+    caption_loss: bool = False,
+    contrastive_loss: bool = False,
+    itm_loss: bool = False,
+    embed_dim: int = 256,
     loss_weights: dict[str, float] | None = None,
     data: DataConfig = DataConfig(),  # noqa: B008  (frozen)
     run: RunConfig = RunConfig(),  # noqa: B008  (frozen)
@@ -71,13 +76,20 @@ def pretrain(
         batch_images: pictures of a step and process, in the picture stream; 0: no such stream.
         batch_texts: texts of a step, in the text stream; 0: no such stream.
         batch_pairs: pairs of a step, in the pair stream; 0: no such stream.
-        image_mask: share of the patches that are hidden in the picture stream, block-wise.
+        image_mask: share of the patches that are hidden in the picture stream (data.image_mask_kind says which).
         text_mask: share of the tokens that are hidden in the text stream.
         pair_image_mask: share of the patches that are hidden in pairs.
         pair_text_mask: share of the tokens that are hidden in pairs.
         min_scale: smallest part of a picture's area that a random crop keeps.
         cls_loss: also predict what is hidden from the row's [CLS] alone, so that pretraining trains it (not BEiT-3).
-        loss_weights: of the losses images, texts, pairs_image, pairs_text; 1 where absent (BEiT-3 published none).
+        caption_loss: also write the texts of pairs from left to right, seeing the picture (not BEiT-3).
+        contrastive_loss: also tell a pair's text from the step's other texts, and its picture from the other pictures,
+            by the [CLS] of both alone (not BEiT-3).
+        itm_loss: also tell pairs from pictures with a similar picture's text, as VLMo; needs contrastive_loss.
+        embed_dim: width of the embeddings that contrastive_loss compares.
+        loss_weights: of the losses images, texts, pairs_image, pairs_text, pairs_caption, pairs_contrastive, pairs_itm,
+            and with cls_loss of the first four with _cls behind; 1 where absent (not published by BEiT-3; VLMo
+            weighs its losses alike).
         data: sources and their weights, order, flips and colours, what may be unusable.
         run: seed, precision, devices, checkpoints, logs.
     """
@@ -85,6 +97,12 @@ def pretrain(
     if run.fast_dev_run:
         fast_dev_run(pretrain, arguments)
         return
+    objectives = PairObjectives(caption=caption_loss, contrastive=contrastive_loss, itm=itm_loss)
+    if (caption_loss or contrastive_loss) and batch_pairs < 2:
+        raise ValueError(
+            f"caption_loss, contrastive_loss and itm_loss learn from pairs, but batch_pairs={batch_pairs}; "
+            "set it to 2 or more"
+        )
     if not open_run(out, "pretrain", arguments):
         print(f"pretrain: {out} is finished")
         return
@@ -107,7 +125,7 @@ def pretrain(
             seed=run.seed,
         )
     torch.manual_seed(run.seed)
-    model = PretrainModel(encoder, target.outputs, meaning)
+    model = PretrainModel(encoder, target.outputs, meaning, embed_dim=embed_dim if contrastive_loss else None)
     if init is not None:
         load_pretrained(init, model)
     loader = PretrainDataModule(
@@ -132,7 +150,9 @@ def pretrain(
         val_shards=data_path(val_shards) if val_shards else None,
         codes=codes,
     )
-    module = PretrainModule(model, target, optim, steps=steps, loss_weights=loss_weights, from_cls=cls_loss)
+    module = PretrainModule(
+        model, target, optim, steps=steps, loss_weights=loss_weights, from_cls=cls_loss, objectives=objectives
+    )
     trainer = fit(module, loader, title="pretrain", steps=steps, out=out, run=run, optim=optim)
     if val_shards is not None:
         trainer.validate(module, loader, verbose=False)

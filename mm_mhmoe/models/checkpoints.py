@@ -85,7 +85,8 @@ def describe(model: nn.Module) -> dict[str, Any]:
         return {"kind": "visual_tokenizer", "tokenizer": model.config.to_dict()}
     if isinstance(model, PretrainModel):
         target = {"image_target": model.image_target.to_dict(), "image_outputs": model.image_outputs}
-        return {"kind": "pretrain", "encoder": model.config.to_dict(), **target}
+        told = {"kind": "pretrain", "encoder": model.config.to_dict(), **target}
+        return told if model.embed_dim is None else {**told, "embed_dim": model.embed_dim}
     if isinstance(model, RetrievalModel):
         return {"kind": "retrieval", "encoder": model.config.to_dict(), "embed_dim": model.embed_dim}
     if isinstance(model, VQAModel):
@@ -102,7 +103,8 @@ def build(description: Mapping[str, Any]) -> nn.Module:
         if kind == "visual_tokenizer":
             return VisualTokenizer(VisualTokenizerConfig.from_dict(description["tokenizer"]))
         if kind == "pretrain":
-            return PretrainModel(EncoderConfig.from_dict(description["encoder"]), *_image_head(description))
+            encoder = EncoderConfig.from_dict(description["encoder"])
+            return PretrainModel(encoder, *_image_head(description), embed_dim=description.get("embed_dim"))
         if kind == "retrieval":
             return RetrievalModel(EncoderConfig.from_dict(description["encoder"]), description["embed_dim"])
         if kind == "vqa":
@@ -235,17 +237,21 @@ def load_encoder(source: str | Path, into: TaskModel) -> None:
 
 def load_pretrained(source: str | Path, into: PretrainModel) -> None:
     """As `load_encoder`; the heads are taken too if the source is a pretraining model whose image head means the same:
-    as many codes of the same visual tokenizer, pixels, or features of the same teacher."""
+    as many codes of the same visual tokenizer, pixels, or features of the same teacher. Those of the contrastive and
+    matching losses need embeddings as wide, too.
+    """
     load_encoder(source, into)
     config = read_config(source)
     if config["kind"] != "pretrain":
         return
     outputs, target = _image_head(config)
     if outputs == into.image_outputs and target.means(into.image_target):
-        prefix = "encoder."
-        heads = {k: v for k, v in read_weights(source).items() if not k.startswith(prefix)}
-        encoder = {f"{prefix}{k}": v for k, v in into.encoder.state_dict().items()}
-        load_weights(into, heads | encoder, source)
+        own: tuple[str, ...] = ("encoder.",)
+        if config.get("embed_dim") != into.embed_dim:
+            own += ("contrastive_head.", "match_head.")
+        kept = {k: v for k, v in into.state_dict().items() if k.startswith(own)}
+        heads = {k: v for k, v in read_weights(source).items() if not k.startswith(own)}
+        load_weights(into, heads | kept, source)
 
 
 def at_image_size(model: TaskModel, image_size: int) -> TaskModel:

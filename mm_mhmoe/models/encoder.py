@@ -141,7 +141,9 @@ class Encoder(nn.Module):
         states_BLD = torch.cat(states, dim=1)
         valid_BL = torch.cat(valid, dim=1)
         batch, length = states_BLD.shape[:2]
-        segment = Segment(batch, length, valid_BL if stream.texts is not None else None, image_length)
+        segment = Segment(
+            batch, length, valid_BL if stream.texts is not None else None, image_length, stream.causal_text
+        )
         return _Embedded(states_BLD, valid_BL, torch.cat(is_text, dim=1), segment)
 
 

@@ -46,6 +46,15 @@ class ContrastiveHead(nn.Module):
         return self.log_scale.clamp(max=self.max_log_scale).exp()
 
 
+class MatchHead(nn.Linear):
+    """Logits from the pair's [CLS]: [0] picture and text do not belong together, [1] they do. (B, D) -> (B, 2)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, 2)
+        nn.init.trunc_normal_(self.weight, std=0.02)
+        nn.init.zeros_(self.bias)
+
+
 class AnswerHead(nn.Module):
     """Logits over an answer vocabulary from the pair's [CLS]: pooler and two-layer classifier, as BEiT-3 for VQA."""
 

@@ -14,7 +14,7 @@ from mm_mhmoe.batch import Images, ImageTextBatch, Texts
 from mm_mhmoe.config import EncoderConfig, TextConfig, VisionConfig
 from mm_mhmoe.models.builder import build_encoder
 from mm_mhmoe.models.encoder import Encoder, EncoderOutput
-from mm_mhmoe.models.heads import AnswerHead, ContrastiveHead, MaskedHead
+from mm_mhmoe.models.heads import AnswerHead, ContrastiveHead, MaskedHead, MatchHead
 from mm_mhmoe.models.image_target import ImageTarget
 
 
@@ -45,6 +45,7 @@ class PretrainModel(TaskModel):
     Args:
         image_outputs: width of the image head: vocabulary of the visual tokenizer, or values of another target.
         image_target: what its outputs mean.
+        embed_dim: width of the embeddings that the contrastive loss compares; None: no heads for it and for matching.
     """
 
     def __init__(
@@ -52,10 +53,13 @@ class PretrainModel(TaskModel):
         config: EncoderConfig,
         image_outputs: int,
         image_target: ImageTarget = ImageTarget(),  # noqa: B008  (frozen)
+        *,
+        embed_dim: int | None = None,
     ) -> None:
         super().__init__(config)
         self.image_outputs = image_outputs
         self.image_target = image_target
+        self.embed_dim = embed_dim
         self.image_head = MaskedHead(config.dim, image_outputs)
         self.text_head = MaskedHead(config.dim, config.text.vocab_size)
         self.from_cls = nn.Sequential(
@@ -64,6 +68,8 @@ class PretrainModel(TaskModel):
             nn.Linear(2 * config.dim, config.dim),
             nn.LayerNorm(config.dim, eps=config.norm_eps),
         )
+        self.contrastive_head = None if embed_dim is None else ContrastiveHead(config.dim, embed_dim)
+        self.match_head = None if embed_dim is None else MatchHead(config.dim)
 
     @property
     def num_codes(self) -> int:

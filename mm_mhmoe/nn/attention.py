@@ -11,15 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mm_mhmoe.nn.attention_pass import attention_pass
 from mm_mhmoe.nn.multiway import by_modality, each_modality
 from mm_mhmoe.nn.relative_position import additive_mask
-from mm_mhmoe.nn.segments import Segment
+from mm_mhmoe.nn.segments import Segment, causal_text_mask
 
 
 class SelfAttention(nn.Module):
     """Multi-head attention within each row, with a LayerNorm before the output projection (sub-LN, arXiv 2210.06423).
 
-    The projections run once on all tokens; only the attention itself is cut into segments. No token attends to padding.
+    The projections run once on all tokens; only the attention itself is cut into segments. No token attends to padding,
+    and in a segment with causal_text none to what a later text token says.
 
     Args:
         dim: width of a token; a multiple of num_heads.
@@ -47,34 +49,31 @@ class SelfAttention(nn.Module):
         if sum(sizes) != len(x_TD):
             raise ValueError(f"segments of {sizes} tokens do not add up to the {len(x_TD)} tokens given")
         parts = by_modality(self.qkv, x_TD, segments).split(sizes)
-        mixed_TD = torch.cat(
-            [self._attend(part, segment, bias_HNN) for part, segment in zip(parts, segments, strict=True)]
-        )
+        mixed = [self._attend(part, segment, bias_HNN) for part, segment in zip(parts, segments, strict=True)]
+        mixed_TD = torch.cat(mixed) if len(mixed) > 1 else mixed[0]
         return by_modality(self.proj, by_modality(self.norm, mixed_TD, segments), segments)
 
     def _attend(self, qkv_T: Tensor, segment: Segment, bias_HNN: Tensor | None) -> Tensor:
+        mask = _mask(segment, qkv_T.device)
+        if bias_HNN is not None and segment.image_length:
+            mask = additive_mask(bias_HNN, mask, segment, qkv_T.dtype)
+        if _prefers_three_products(qkv_T, segment.length):
+            return attention_pass(qkv_T, self.num_heads, segment.batch, mask)
         split = qkv_T.view(segment.batch, segment.length, 3, self.num_heads, -1)
         query_BHLd, key_BHLd, value_BHLd = split.permute(2, 0, 3, 1, 4)
-        mask = None if segment.valid_BL is None else segment.valid_BL[:, None, None, :]
-        if bias_HNN is not None and segment.image_length:
-            mask = additive_mask(bias_HNN, segment, query_BHLd.dtype)
-        attend = explicit_attention if _prefers_explicit(query_BHLd) else F.scaled_dot_product_attention
-        mixed_BHLd = attend(query_BHLd, key_BHLd, value_BHLd, attn_mask=mask)
+        mixed_BHLd = F.scaled_dot_product_attention(query_BHLd, key_BHLd, value_BHLd, attn_mask=mask)
         return mixed_BHLd.transpose(1, 2).reshape(segment.batch * segment.length, -1)
 
 
-def explicit_attention(query_BHLd: Tensor, key_BHLd: Tensor, value_BHLd: Tensor, attn_mask: Tensor | None) -> Tensor:
-    """softmax(Q K^T / sqrt(d)) V in three steps, the softmax in fp32. attn_mask: True where a key may be seen,
-    or addends to the scores."""
-    score_BHLL = (query_BHLd * query_BHLd.shape[-1] ** -0.5) @ key_BHLd.transpose(-1, -2)
-    if attn_mask is not None:
-        if attn_mask.dtype == torch.bool:
-            score_BHLL = score_BHLL.masked_fill(~attn_mask, torch.finfo(score_BHLL.dtype).min)
-        else:
-            score_BHLL = score_BHLL + attn_mask
-    return score_BHLL.softmax(dim=-1, dtype=torch.float32).to(value_BHLd.dtype) @ value_BHLd
+def _mask(segment: Segment, device: torch.device) -> Tensor | None:
+    """True where a key may be seen, in a shape that broadcasts to (B, H, L, L); None: everywhere."""
+    mask = None if segment.valid_BL is None else segment.valid_BL[:, None, None, :]
+    if not segment.causal_text:
+        return mask
+    causal_LL = causal_text_mask(segment, device)
+    return causal_LL[None, None] if mask is None else mask & causal_LL
 
 
-def _prefers_explicit(query_BHLd: Tensor) -> bool:
-    """On CPUs the fused kernel is several times slower in bf16 than the three products, up to some hundred tokens."""
-    return query_BHLd.device.type == "cpu" and query_BHLd.dtype == torch.bfloat16 and query_BHLd.shape[2] <= 512
+def _prefers_three_products(qkv_T: Tensor, length: int) -> bool:
+    """On CPUs torch's fused kernel is slower, in bf16 several times; longer rows would keep too large a matrix each."""
+    return qkv_T.device.type == "cpu" and length <= 512

@@ -48,11 +48,14 @@ def relative_index(grid: int) -> Tensor:
     return index_NN
 
 
-def additive_mask(bias_HNN: Tensor, segment: Segment, dtype: torch.dtype) -> Tensor:
+def additive_mask(bias_HNN: Tensor, seen: Tensor | None, segment: Segment, dtype: torch.dtype) -> Tensor:
     """The addends of a stream with pictures, as attention's mask: (1 or B, H, L, L).
 
-    Only what lies between two tokens of the picture has an addend: texts have no place in a grid. Padding is at minus
-    infinity.
+    Only what lies between two tokens of the picture has an addend: texts have no place in a grid. What may not be
+    seen is at minus infinity.
+
+    Args:
+        seen: True where a key may be seen, in a shape that broadcasts to (B, H, L, L); None: everywhere.
 
     Raises:
         ValueError: the stream's pictures have another number of patches.
@@ -63,6 +66,4 @@ def additive_mask(bias_HNN: Tensor, segment: Segment, dtype: torch.dtype) -> Ten
         )
     behind = segment.length - segment.image_length
     mask_BHLL = F.pad(bias_HNN.to(dtype), (0, behind, 0, behind)).unsqueeze(0)
-    if segment.valid_BL is None:
-        return mask_BHLL
-    return mask_BHLL.masked_fill(~segment.valid_BL[:, None, None, :], float("-inf"))
+    return mask_BHLL if seen is None else mask_BHLL.masked_fill(~seen, float("-inf"))

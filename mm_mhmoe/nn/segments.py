@@ -13,13 +13,22 @@ class Segment(NamedTuple):
     """One stream inside the flat tokens: `batch` rows of `length` tokens.
 
     valid_BL:     True at real tokens, False at padding; None: there is no padding.
-    image_length: how many tokens a row begins with are of a picture; the others are of a text. Only Multiway asks.
+    image_length: how many tokens a row begins with are of a picture; the others are of a text. Multiway and causal_text
+        ask.
+    causal_text:  whether a text token sees the picture and the texts before it only, and a picture only itself.
     """
 
     batch: int
     length: int
     valid_BL: Tensor | None
     image_length: int = 0
+    causal_text: bool = False
+
+
+def causal_text_mask(segment: Segment, device: torch.device) -> Tensor:
+    """(L, L), True where the token of a row may see that of a column, by the rule of `causal_text`."""
+    place_L = torch.arange(segment.length, device=device)
+    return (place_L < segment.image_length) | (place_L <= place_L.unsqueeze(1))
 
 
 def split_modalities(x_TD: Tensor, segments: Sequence[Segment], *, pairs_apart: bool = False) -> tuple[Tensor, ...]:

@@ -5,16 +5,17 @@ Shapes: B batch, N patches, L text length, D model dim, M masked positions, V cl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mm_mhmoe.batch import Images, PretrainBatch, Texts
+from mm_mhmoe.batch import Images, ImageTextBatch, PretrainBatch, Texts
 from mm_mhmoe.models.encoder import EncoderOutput, StreamStates
 from mm_mhmoe.models.tasks import PretrainModel
+from mm_mhmoe.objectives.cross_entropy import FUSED_FROM, fused_cross_entropy, split_head
 
 _GRANULE = 64
 STREAMS = ("images", "texts", "pairs")
@@ -52,31 +53,43 @@ def masked_cross_entropy(
 ) -> MaskedLoss:
     """Applies `head` at masked positions only, so that no logits of a whole sequence exist. No mask: a loss of zero."""
     states_MD, targets_M = states_BLD[masked_BL], targets_BL[masked_BL]
+    count = len(targets_M)
     # Filled up to few different sizes: in bf16 the CPU library compiles a kernel for every new number of rows.
-    logits_MV = head(F.pad(states_MD, (0, 0, 0, -len(states_MD) % _GRANULE)))[: len(states_MD)].float()
-    if len(targets_M) == 0:
+    filled_MD = F.pad(states_MD, (0, 0, 0, -count % _GRANULE))
+    body, linear = split_head(head)
+    if linear is not None and count * linear.out_features >= FUSED_FROM:
+        loss, correct = fused_cross_entropy(body(filled_MD), targets_M, linear)
+        return MaskedLoss(loss, count, correct)
+    logits_MV = head(filled_MD)[:count].float()
+    if count == 0:
         return MaskedLoss(logits_MV.sum(), 0, torch.zeros((), device=states_BLD.device))
     correct = (logits_MV.detach().argmax(dim=1) == targets_M).sum()
-    return MaskedLoss(F.cross_entropy(logits_MV, targets_M), len(targets_M), correct)
+    return MaskedLoss(F.cross_entropy(logits_MV, targets_M), count, correct)
 
 
 def masked_losses(
-    model: PretrainModel, target: PictureTarget, batch: PretrainBatch, *, from_cls: bool = False
+    model: PretrainModel,
+    target: PictureTarget,
+    batch: PretrainBatch,
+    *,
+    from_cls: bool = False,
+    extra: Sequence[ImageTextBatch] = (),
 ) -> tuple[dict[str, MaskedLoss], EncoderOutput]:
     """One encoder pass over the streams of a step, and the loss of each of their targets.
 
     Args:
         target: what hidden patches are predicted as.
         from_cls: also predict the hidden positions from the row's [CLS] alone.
+        extra: streams of other objectives, which go through the same pass; theirs are the output's last ones.
 
     Returns:
         Losses by name (`images`, `texts`, `pairs_image`, `pairs_text`, and with from_cls each with `_cls` behind it;
         those of absent streams are absent), and the encoder's output, for the balance losses.
     """
     present = [(name, stream) for name in STREAMS if (stream := getattr(batch, name)) is not None]
-    output = model.encoder(*(stream for _, stream in present))
+    output = model.encoder(*(stream for _, stream in present), *extra)
     losses: dict[str, MaskedLoss] = {}
-    for (name, stream), states in zip(present, output.streams, strict=True):
+    for (name, stream), states in zip(present, output.streams[: len(present)], strict=True):
         pair = stream.images is not None and stream.texts is not None
         parts: dict[str, _Part] = {}
         if stream.images is not None:

@@ -60,7 +60,7 @@ def norm_in_fp32(x: Tensor, *args: object, **options: object) -> Tensor:
 def as_on(arithmetic: Arithmetic):
     with ExitStack() as stack:
         if arithmetic.device == "cuda":
-            stack.enter_context(mock.patch.object(attention, "_prefers_explicit", lambda query: False))
+            stack.enter_context(mock.patch.object(attention, "_prefers_three_products", lambda *_: False))
             stack.enter_context(mock.patch.object(Experts, "forward", Experts.grouped))
             stack.enter_context(mock.patch.object(F, "layer_norm", norm_in_fp32))
         stack.enter_context(torch.autocast("cpu", torch.bfloat16, enabled=arithmetic.precision != "32-true"))

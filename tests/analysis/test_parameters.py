@@ -87,7 +87,7 @@ def test_multiway_has_the_parts_twice(config, ffn, pools) -> None:
 def test_pairs_have_a_third_ffn_in_the_last_layers(config, ffn, vl_layers) -> None:
     made = config(ffn=ffn, depth=4, multiway=True, vl_layers=vl_layers, moe=MoEConfig(num_experts=8))
     counted = count_parameters(made, num_codes=24)
-    assert counted.by_part() == real(PretrainModel(made, num_codes=24))
+    assert counted.by_part() == real(PretrainModel(made, 24))
     plain = count_parameters(replace(made, vl_layers=0))
     sparse = {1: 1, 3: 2}[vl_layers] if ffn != "dense" else 0  # blocks 2 and 4 are sparse
     assert counted.experts == plain.experts * (4 + sparse) // 4
@@ -99,7 +99,7 @@ def test_pairs_have_a_third_ffn_in_the_last_layers(config, ffn, vl_layers) -> No
 @pytest.mark.parametrize("kind", ["layer", "shared"])
 def test_relative_positions_and_layer_scale(config, kind: str, multiway: bool) -> None:
     made = config(ffn="mh_moe", multiway=multiway, relative_positions=kind, image_positions=False, layer_scale=0.1)
-    assert count_parameters(made, num_codes=24).by_part() == real(PretrainModel(made, num_codes=24))
+    assert count_parameters(made, num_codes=24).by_part() == real(PretrainModel(made, 24))
 
 
 def test_active_leaves_out_the_experts_that_a_token_cannot_reach(config) -> None:

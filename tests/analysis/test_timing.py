@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mm_mhmoe.analysis import timing
-from mm_mhmoe.analysis.timing import Timing, interleave, own_cpu_seconds, saved_bytes
+from mm_mhmoe.analysis.timing import Timing, interleave, own_cpu_seconds, peak_bytes, saved_bytes
 
 
 def test_turns_are_interleaved_and_reversed(monkeypatch) -> None:
@@ -46,3 +46,13 @@ def test_saved_bytes_of_a_linear_and_a_gelu() -> None:
     x = torch.randn(10, 4, requires_grad=True)
     assert saved_bytes(lambda: net(x), net.parameters()) == 4 * (10 * 4 + 10 * 8)
     assert saved_bytes(lambda: x * x, []) == 4 * 10 * 4
+
+
+def test_peak_of_tensors_that_do_not_all_live_at_once() -> None:
+    """a, b, their sum; then a and b are gone and a larger tensor comes: 3 x 4 kB against 1 x 4 + 1 x 6 kB."""
+
+    def run() -> None:
+        total = torch.zeros(1000) + torch.ones(1000)
+        torch.cat([total, total[:500]])
+
+    assert peak_bytes(run) == 12_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from mm_mhmoe_data.masked_view import MaskOptions, masked_patches, masked_words
+from mm_mhmoe_data.masking import cube_mask, sample_rng
 from mm_mhmoe_data.ordered import iterate_pairs
 from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_data.tokenizer import Tokenizer
@@ -57,3 +58,11 @@ def test_impossible_options_are_refused() -> None:
         options(image=1.5)
     with pytest.raises(ValueError, match="grid=0"):
         options(grid=0)
+    with pytest.raises(ValueError, match="mask_unit=0"):
+        options(unit=0)
+
+
+def test_the_kind_of_mask_is_that_of_the_streams() -> None:
+    view = masked_patches(torch.zeros(3, 32, 32, dtype=torch.uint8), "a", options(kind="cube", unit=4))
+    hidden_N = (view.view(3, 8, 4, 8, 4) > 0).all(dim=4).all(dim=2).all(dim=0).flatten()
+    assert torch.equal(hidden_N, cube_mask(8, 0.4, sample_rng(3, 0, "a", "pairs/picture"), unit=4))

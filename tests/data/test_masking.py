@@ -8,7 +8,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mm_mhmoe_data.masking import block_mask, sample_rng, text_mask, whole_word_mask
+from mm_mhmoe_data.masking import (
+    block_mask,
+    cube_mask,
+    image_mask,
+    random_mask,
+    sample_rng,
+    text_mask,
+    whole_word_mask,
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -100,3 +108,54 @@ def test_sample_rng_is_the_same_in_another_process() -> None:
     code = "from mm_mhmoe_data.masking import *; print(sample_rng(3, 1, 'key', 'pairs').integers(2**63))"
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert int(out) == int(sample_rng(3, 1, "key", "pairs").integers(2**63))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    grid=st.integers(1, 20), ratio=st.floats(0, 1), unit=st.integers(1, 22), kind=st.sampled_from(["random", "cube"])
+)
+def test_random_and_cube_masks_hide_exactly_the_asked_share(grid: int, ratio: float, unit: int, kind: str) -> None:
+    first, again, other = (
+        image_mask(grid, ratio, np.random.default_rng(seed), kind=kind, unit=unit)  # type: ignore[arg-type]
+        for seed in (1, 1, 2)
+    )
+    assert first.shape == (grid * grid,) and first.dtype == torch.bool
+    assert int(first.sum()) == int(other.sum()) == round(ratio * grid * grid)
+    assert torch.equal(first, again)
+
+
+def test_the_kind_of_an_image_mask_is_the_function_of_that_name() -> None:
+    def drawn(function, **options) -> torch.Tensor:
+        return function(14, 0.4, np.random.default_rng(3), **options)
+
+    assert torch.equal(drawn(image_mask), drawn(block_mask))
+    assert torch.equal(drawn(image_mask, kind="random", unit=3), drawn(random_mask))
+    assert torch.equal(drawn(image_mask, kind="cube", unit=3), drawn(cube_mask, unit=3))
+
+
+def test_random_masks_hide_patches_one_by_one() -> None:
+    """Neighbours are alike as often as independent draws without replacement: 78 of 196 hidden, so 51.9% of pairs."""
+    masks = [random_mask(14, 0.4, np.random.default_rng(s)) for s in range(200)]
+    expected = (78 * 77 + 118 * 117) / (196 * 195)
+    assert np.mean([_like_neighbour(mask, 14) for mask in masks]) == pytest.approx(expected, abs=0.01)
+    share_N = torch.stack(masks).float().mean(0)
+    assert (share_N - 78 / 196).abs().max() < 5 * (0.4 * 0.6 / 200) ** 0.5
+
+
+@pytest.mark.parametrize(("grid", "unit"), [(14, 2), (12, 3), (7, 2)])
+def test_cubes_are_squares_of_which_at_most_one_is_cut(grid: int, unit: int) -> None:
+    across = -(-grid // unit)
+    hidden = np.zeros((across, across))
+    for seed in range(200):
+        mask = cube_mask(grid, 0.4, np.random.default_rng(seed), unit=unit).view(grid, grid)
+        squares = [mask[unit * r :, unit * c :][:unit, :unit] for r in range(across) for c in range(across)]
+        cut = [square for square in squares if square.any() and not square.all()]
+        assert len(cut) <= 1
+        hidden += np.reshape([bool(square.all()) for square in squares], (across, across))
+    # Every square is as likely as any other; five standard errors, and up to one square's worth for the cut one.
+    assert np.ptp(hidden / 200) < 10 * (0.4 * 0.6 / 200) ** 0.5 + 1 / across**2
+
+
+def test_cubes_of_one_patch_are_drawn_as_evenly_as_single_patches() -> None:
+    share_N = torch.stack([cube_mask(6, 0.5, np.random.default_rng(s), unit=1) for s in range(400)]).float().mean(0)
+    assert (share_N - 0.5).abs().max() < 5 * (0.25 / 400) ** 0.5

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mm_mhmoe_data.masking import block_mask, sample_rng
+from mm_mhmoe_data.masking import block_mask, cube_mask, sample_rng
 from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_data.samples import Captions, Pictures, Stream, begins_word
 from mm_mhmoe_data.sampling import Pick
@@ -34,6 +34,17 @@ def test_a_batch_is_its_samples_one_by_one(dataset: ShardDataset) -> None:
         rng = sample_rng(5, epoch, dataset.keys[index], "pairs/picture")
         assert torch.equal(images.pixels_BCHW[row], transform(dataset.picture(index), rng))
         assert torch.equal(images.masked_BN[row], block_mask(8, 0.4, rng))
+
+
+def test_patch_masks_are_of_the_kind_asked_for(dataset: ShardDataset) -> None:
+    transform = TrainTransform(32)
+    options = {"grid": 8, "stream": "pairs", "seed": 5, "mask_ratio": 0.4}
+    pictures = Pictures(dataset, transform, mask_kind="cube", mask_unit=4, **options)  # type: ignore[arg-type]
+    for pick in PICKS:
+        rng = sample_rng(5, pick.epoch, dataset.keys[pick.sample], "pairs/picture")
+        transform(dataset.picture(pick.sample), rng)
+        found = pictures(pick, pictures.rng(pick))
+        assert found.masked_N is not None and torch.equal(found.masked_N, cube_mask(8, 0.4, rng, unit=4))
 
 
 def test_pixels_lie_in_the_memory_that_is_handed_in(dataset: ShardDataset) -> None:

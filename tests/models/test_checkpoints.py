@@ -64,6 +64,23 @@ def test_round_trip_is_bit_exact(make, kind: str, tmp_path: Path) -> None:
     assert getattr(loaded, "answers", None) == getattr(model, "answers", None)
 
 
+def test_contrastive_heads_come_along_where_they_fit(config, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = PretrainModel(config(), 8, embed_dim=6)
+    save(model, tmp_path / "m")
+    loaded = load(tmp_path / "m")
+    assert isinstance(loaded, PretrainModel) and loaded.embed_dim == 6 and same(loaded, model)
+    theirs = model.state_dict()
+    for embed_dim in (6, 5, None):
+        into = PretrainModel(config(), 8, embed_dim=embed_dim)
+        before = {k: v.clone() for k, v in into.state_dict().items()}
+        load_pretrained(tmp_path / "m", into)
+        fits = embed_dim == 6
+        for name, value in into.state_dict().items():
+            own = name.startswith(("contrastive_head.", "match_head.")) and not fits
+            assert torch.equal(value, before[name] if own else theirs[name]), name
+
+
 def test_the_directory_is_whole_and_readable(make, tmp_path: Path) -> None:
     extra = tmp_path / "words"
     extra.write_bytes(b"tokenizer")

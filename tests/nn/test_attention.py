@@ -107,3 +107,20 @@ def test_segments_that_do_not_add_up_are_refused():
 def test_a_width_that_heads_do_not_divide_is_refused():
     with pytest.raises(ValueError, match=r"dim=12.*num_heads=5"):
         SelfAttention(12, 5)
+
+
+@pytest.mark.parametrize("kernel", ["fused", "three products"])
+@pytest.mark.parametrize("padding", [False, True])
+def test_causal_text_against_every_token_with_what_it_may_see_alone(monkeypatch, kernel, padding):
+    """A token's output is the last row of plain attention over itself and what it sees; 3 picture tokens, 4 of text."""
+    monkeypatch.setattr("mm_mhmoe.nn.attention._prefers_three_products", lambda *_: kernel == "three products")
+    attention = make(sub_ln=True)
+    x = torch.randn(2, 7, 12, dtype=torch.float64)
+    valid = torch.ones(2, 7, dtype=torch.bool)
+    valid[1, 5:] = not padding
+    segment = Segment(2, 7, valid if padding else None, image_length=3, causal_text=True)
+    y = attention(x.flatten(0, 1), [segment]).view(2, 7, 12)
+    for row, place in valid.nonzero().tolist():
+        seen = [0, 1, 2] if place < 3 else list(range(place + 1))
+        alone = attention(x[row, seen], [Segment(1, len(seen), None)])
+        torch.testing.assert_close(y[row, place], alone[seen.index(place)])

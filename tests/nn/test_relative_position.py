@@ -6,7 +6,7 @@ from timm.models.beit import gen_relative_position_index
 from torch import nn
 
 from mm_mhmoe.nn import RelativePositions, Segment, SelfAttention
-from mm_mhmoe.nn.attention import explicit_attention
+from mm_mhmoe.nn.attention_pass import attention_pass
 from mm_mhmoe.nn.relative_position import additive_mask, relative_index
 
 GRID, HEADS, DIM = 2, 3, 12
@@ -56,11 +56,21 @@ def test_scores_get_the_addends_of_two_patches(segment: Segment) -> None:
             torch.testing.assert_close(found[b, i], attention.proj(torch.cat(mixed)))
 
 
-def test_both_kernels_add_the_same() -> None:
-    query, key, value = torch.randn(3, 2, HEADS, PICTURE + 3, 4, dtype=torch.float64)
-    mask = additive_mask(positions()(), Segment(2, PICTURE + 3, PADDED, PICTURE), torch.float64)
-    fused = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    torch.testing.assert_close(explicit_attention(query, key, value, mask), fused, rtol=1e-6, atol=1e-6)
+def test_the_pass_on_cpus_adds_the_same_and_hands_on_its_gradient() -> None:
+    """Against torch's kernel."""
+    length, width = PICTURE + 3, 4
+    qkv_TC = torch.randn(2 * length, 3 * HEADS * width, dtype=torch.float64)
+    query, key, value = qkv_TC.view(2, length, 3, HEADS, width).permute(2, 0, 3, 1, 4)
+    seen = PADDED[:, None, None, :]
+    made = positions()
+
+    def addends() -> torch.Tensor:
+        return additive_mask(made(), seen, Segment(2, length, PADDED, PICTURE), torch.float64)
+
+    fused = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=addends())
+    found = (attention_pass(qkv_TC, HEADS, 2, addends()), fused.transpose(1, 2).reshape(2 * length, -1))
+    torch.testing.assert_close(*found)
+    torch.testing.assert_close(*(torch.autograd.grad(y.square().sum(), made.table_RH)[0] for y in found))
 
 
 def test_the_table_learns_from_every_pair_of_patches() -> None:
@@ -72,4 +82,4 @@ def test_the_table_learns_from_every_pair_of_patches() -> None:
 
 def test_pictures_of_another_size_are_refused() -> None:
     with pytest.raises(ValueError, match=r"relative positions of 5 tokens for pictures of 10 tokens"):
-        additive_mask(positions()(), Segment(2, 10, None, 10), torch.float64)
+        additive_mask(positions()(), None, Segment(2, 10, None, 10), torch.float64)

@@ -1,7 +1,6 @@
-"""Two processes, which Lightning starts: FOLDER. The second one's last batch is not finite; each writes RANK.pt."""
+"""Two processes, which Lightning starts: FOLDER. The second one's last loss is not finite; each writes RANK.pt."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,7 +9,7 @@ from mm_mhmoe_data.datamodules import StepDataModule
 from mm_mhmoe.batch import Images, ImageTextBatch, Texts
 from mm_mhmoe.config import EncoderConfig, MoEConfig, TextConfig, VisionConfig
 from mm_mhmoe.models.tasks import RetrievalModel
-from mm_mhmoe.training.modules import RetrievalModule
+from mm_mhmoe.training.modules import RetrievalModule, StepResult
 from mm_mhmoe.training.optim import OptimConfig
 from mm_mhmoe.training.trainer import RunConfig, fit
 
@@ -32,20 +31,24 @@ class Pairs(StepDataModule):
         generator = torch.Generator().manual_seed(2 * step + rank)
         pixels = torch.rand(4, 3, 8, 8, generator=generator)
         ids = torch.randint(5, 20, (4, 4), generator=generator)
-        batch = ImageTextBatch(
+        return ImageTextBatch(
             images=Images(pixels_BCHW=pixels),
             texts=Texts(ids_BL=ids, valid_BL=torch.ones(4, 4, dtype=torch.bool)),
             keys=(f"rank {rank}",),
         )
-        if rank == 1 and step == STEPS - 1:
-            return replace(batch, images=Images(pixels_BCHW=pixels * float("nan")))
-        return batch
+
+
+class Module(RetrievalModule):
+    def training_step(self, batch: ImageTextBatch, batch_idx: int) -> StepResult:
+        result = super().training_step(batch, batch_idx)
+        spoilt = self.global_rank == 1 and batch_idx == STEPS - 1
+        return {**result, "loss": result["loss"] * float("nan")} if spoilt else result
 
 
 def main(folder: Path) -> None:
     torch.manual_seed(0)
     optim = OptimConfig(lr=1e-2, warmup_steps=1, ema_decay=0.5)
-    module = RetrievalModule(RetrievalModel(CONFIG, 4), optim, steps=STEPS)
+    module = Module(RetrievalModel(CONFIG, 4), optim, steps=STEPS)
     run = RunConfig(accelerator="cpu", devices=2, precision="32-true", checkpoint_every=1, log_every=1)
     trainer = fit(module, Pairs(num_steps=STEPS), title="two", steps=STEPS, out=folder / "run", run=run, optim=optim)
     torch.save(module.state_dict(), folder / f"{trainer.global_rank}.pt")

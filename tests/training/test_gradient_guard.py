@@ -197,7 +197,7 @@ def test_keys_by_stream(stream) -> None:
 
 
 def test_two_processes_skip_together(tmp_path: Path) -> None:
-    """Over gloo; only the second one's batch is not finite, at step 4. Truth: step 3's checkpoint."""
+    """Over gloo; only the second one's loss is not finite, at step 4. Truth: step 3's checkpoint."""
     script = Path(__file__).with_name("nan_on_one_rank.py")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(

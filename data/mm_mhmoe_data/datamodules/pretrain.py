@@ -115,7 +115,15 @@ class PretrainDataModule(StepDataModule):
         tokenizer, vision, text = self.parts
         image_ratio, text_ratio = self.ratios[name]
         pictures = Pictures(
-            dataset, transform, grid=vision.grid, stream=name, seed=seed, mask_ratio=image_ratio, codes=codes
+            dataset,
+            transform,
+            grid=vision.grid,
+            stream=name,
+            seed=seed,
+            mask_ratio=image_ratio,
+            mask_kind=self.data.image_mask_kind,
+            mask_unit=self.data.mask_unit,
+            codes=codes,
         )
         captions = Captions(
             dataset,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from mm_mhmoe.batch import ImageTextBatch
 from mm_mhmoe.models.tasks import RetrievalModel
 from mm_mhmoe.objectives.contrastive import info_nce
+from mm_mhmoe.objectives.gather import gather_over_ranks
 from mm_mhmoe.training.modules.run import RunModule, StepResult, finish_step
 from mm_mhmoe.training.optim import OptimConfig
 
 
 class RetrievalModule(RunModule):
-    """Contrastive fine-tuning of a dual encoder. Negatives are those of the process's own batch."""
+    """Contrastive fine-tuning of a dual encoder. Negatives are those of all processes' batches."""
 
     model: RetrievalModel
 
@@ -20,6 +21,6 @@ class RetrievalModule(RunModule):
 
     def training_step(self, batch: ImageTextBatch, batch_idx: int) -> StepResult:
         image_BP, text_BP, output = self.model(batch)
-        contrastive = info_nce(image_BP, text_BP, self.model.head.scale)
+        contrastive = info_nce(image_BP, text_BP, self.model.head.scale, gather_over_ranks())
         values = {"contrastive": contrastive, "scale": self.model.head.scale}
         return finish_step(self, self.model, contrastive, output, values, shown=tuple(values))

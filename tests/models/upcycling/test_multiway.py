@@ -1,5 +1,7 @@
 """Truth: the dense multiway model's own outputs in float64; what docs/UPCYCLING.md promises of a model's start."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from mm_mhmoe.models.builder import build_encoder
 from mm_mhmoe.models.tasks import PretrainModel
 from mm_mhmoe.models.upcycling import resize, to_dense, to_single_head, to_sparse
 from mm_mhmoe.objectives.masked import STREAMS, masked_losses
+from mm_mhmoe.objectives.picture_targets import CodeTarget
 
 EXACT = {"rtol": 0.0, "atol": 1e-12}
 
@@ -91,7 +94,9 @@ def test_the_loss_does_not_jump(config, copies, stream) -> None:
     def loss(configuration, weights) -> torch.Tensor:
         model = PretrainModel(configuration, 8).double().eval()
         model.load_state_dict(weights)
-        return torch.stack([part.loss for part in masked_losses(model, lambda _: codes, batch)[0].values()])
+        target = CodeTarget(SimpleNamespace(codes=lambda _: codes))
+        losses, _ = masked_losses(model, target, batch)
+        return torch.stack([part.loss for part in losses.values()])
 
     torch.manual_seed(0)
     dense = config(ffn="dense", multiway=True)
