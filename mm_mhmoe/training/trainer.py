@@ -27,6 +27,7 @@ from mm_mhmoe.training.progress import StepProgress
 from mm_mhmoe.training.resuming import OwnSettings, find_start
 from mm_mhmoe.training.routing_log import RoutingLog
 from mm_mhmoe.training.run_warnings import WARNINGS, RunWarnings
+from mm_mhmoe.training.throughput import Utilisation
 
 Resolved = Literal["bf16-mixed", "16-mixed", "32-true"]
 Precision = Literal["auto", "bf16-mixed", "16-mixed", "32-true"]
@@ -135,6 +136,7 @@ def fit(
     stop = StopOnSignal(checkpoints)
     warn = RunWarnings(out / "logs" / WARNINGS)
     guard = GradientGuard(out, warn, clip_norm=optim.clip_norm, max_skipped=run.max_skipped)
+    precision = choose_precision(run.precision, run.accelerator)
     part = f"from_step_{start.step:08d}"
     loggers = [
         CSVLogger(out / "logs", name="csv", version=part, flush_logs_every_n_steps=run.log_every),
@@ -143,7 +145,7 @@ def fit(
     trainer = _trainer(
         run,
         max_steps=steps,
-        precision=choose_precision(run.precision, run.accelerator),
+        precision=precision,
         accumulate_grad_batches=run.accumulate,
         log_every_n_steps=run.log_every,
         logger=loggers,
@@ -152,6 +154,7 @@ def fit(
             guard,
             RoutingLog(warn, every=run.routing_every),
             HealthLog(guard, warn),
+            Utilisation(precision),
             *averaging(optim.ema_decay, guard),
             checkpoints,
             stop,

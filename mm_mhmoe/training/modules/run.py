@@ -65,8 +65,9 @@ class RunModule(L.LightningModule):
         checkpoint["model_description"] = json.dumps(describe(self.model))
         checkpoint["optimizer_name"] = self.optim_config.name
 
-    def log_step(self, values: dict[str, Any], *, shown: tuple[str, ...], tokens: int) -> None:
-        """Logs `train/...` values; `shown` ones also in the progress bar, with tokens per second."""
+    def log_step(self, values: dict[str, Any], *, shown: tuple[str, ...], tokens: int | Tensor) -> None:
+        """Logs `train/...` values; `shown` ones also in the progress bar, with this process's tokens per
+        second since the last batch."""
         now = time.monotonic()
         for name, value in values.items():
             self.log(f"train/{name}", value, prog_bar=name in shown)
@@ -89,7 +90,7 @@ def finish_step(
     auxiliary = auxiliary_losses(output.routing, model.config.moe, sum_over_ranks)
     total = loss + weighted_auxiliary(auxiliary, model.config.moe)
     logged = {"loss": total, **values, **auxiliary, **sparse_metrics(output)}
-    module.log_step(logged, shown=(*shown, "expert_load"), tokens=len(output.valid_T))
+    module.log_step(logged, shown=(*shown, "expert_load"), tokens=output.valid_T.sum())
     return {"loss": total, "output": output.routing_only()}
 
 
