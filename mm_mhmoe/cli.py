@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from mm_mhmoe import __version__
-from mm_mhmoe.commands.parser import Parser, command_parser
+from mm_mhmoe.commands.parser import Parser, command_parser, spelt_out
 from mm_mhmoe.process import fast_fp32_products, keep_large_buffers
 from mm_mhmoe.training.interrupted import Interrupted, is_first_process
 
@@ -177,7 +177,8 @@ def run(argv: Sequence[str]) -> None:
     # Each command has a parser of its own: jsonargparse cannot report an unknown key two levels down.
     name, leaf = found
     parser = command_parser(load(leaf), name, SUMMARIES[name])
-    parsed = parser.instantiate_classes(parser.parse_args(list(argv[len(name.split()) :])))
+    words = spelt_out(argv[len(name.split()) :], load(leaf))
+    parsed = parser.instantiate_classes(parser.parse_args(words))
     fast_fp32_products()
     load(leaf)(**{key: value for key, value in vars(parsed).items() if key != "config"})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from mm_mhmoe.analysis.workload import Workload
+from mm_mhmoe.analysis.workload import Work
 from mm_mhmoe.config import EncoderConfig
 
 
@@ -63,7 +63,7 @@ class StepFlops(TokenFlops):
         return 3 * self.total - self.patch_embedding
 
 
-def step_flops(config: EncoderConfig, workload: Workload, num_codes: int) -> StepFlops:
+def step_flops(config: EncoderConfig, workload: Work, num_codes: int) -> StepFlops:
     """Matrix products of one step of masked pretraining with a visual vocabulary of num_codes.
 
     Heads work at masked positions only: D V each; with cls_loss once more, after 4 D^2 that make a state from [CLS].

@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from mm_mhmoe.config import EncoderConfig
+
+
+class Work(Protocol):
+    """Streams, planned or counted: what the FLOPs of a step depend on. For each part see Workload."""
+
+    @property
+    def pictures(self) -> int: ...
+
+    @property
+    def cls_loss(self) -> bool: ...
+
+    def streams(self, config: EncoderConfig) -> list[tuple[int, int]]: ...
+
+    def hidden_patches(self, config: EncoderConfig) -> int: ...
+
+    def hidden_words(self, config: EncoderConfig) -> int: ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from mm_mhmoe_data.recipes.answers import read_answers_file
 from mm_mhmoe_data.tokenizer import TOKENIZER_FILE, Tokenizer
 from mm_mhmoe_data.vqa_data import answer_vocabulary, read_vqa
 
+from mm_mhmoe.commands.fast_dev_run import fast_dev_run
 from mm_mhmoe.commands.run_dir import finish_run, open_run, provenance
 from mm_mhmoe.commands.sources import at_image_size, data_path, encoder_of, own_shards
 from mm_mhmoe.config import EncoderConfig
@@ -54,6 +55,9 @@ def retrieval(
         run: seed, precision, devices, checkpoints, logs.
     """
     arguments, started = dict(locals()), time.monotonic()
+    if run.fast_dev_run:
+        fast_dev_run(retrieval, arguments)
+        return
     if not open_run(out, "finetune retrieval", arguments):
         print(f"finetune retrieval: {out} is finished")
         return
@@ -127,6 +131,9 @@ def vqa(
         run: seed, precision, devices, checkpoints, logs.
     """
     arguments, started = dict(locals()), time.monotonic()
+    if run.fast_dev_run:
+        fast_dev_run(vqa, arguments)
+        return
     if not open_run(out, "finetune vqa", arguments):
         print(f"finetune vqa: {out} is finished")
         return

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -39,6 +40,17 @@ def command_parser(function: Callable[..., Any], name: str, description: str) ->
     )
     parser.add_function_arguments(function, as_group=False)
     return parser
+
+
+def spelt_out(argv: Sequence[str], function: Callable[..., Any]) -> list[str]:
+    """Short forms of a training command: --fast_dev_run, --resume VALUE."""
+    if "run" not in inspect.signature(function).parameters:
+        return list(argv)
+    words = [re.sub(r"^--(fast_dev_run|resume)(?==|$)", r"--run.\1", word) for word in argv]
+    return [
+        f"{word}=true" if word == "--run.fast_dev_run" and following not in ("true", "false") else word
+        for word, following in zip(words, [*words[1:], ""], strict=True)
+    ]
 
 
 def configured(function: Callable[..., Any], config: Path, **changes: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from mm_mhmoe_data.datamodules import PretrainDataModule
 from mm_mhmoe_data.quarantine import QUARANTINE_FILE
 from mm_mhmoe_data.tokenizer import TOKENIZER_FILE, Tokenizer
 
+from mm_mhmoe.commands.fast_dev_run import fast_dev_run
 from mm_mhmoe.commands.picture_target import picture_target
 from mm_mhmoe.commands.run_dir import finish_run, open_run, provenance
 from mm_mhmoe.commands.sources import data_path, encoder_of, own_shards
@@ -93,6 +94,9 @@ def pretrain(
         run: seed, precision, devices, checkpoints, logs.
     """
     arguments, started = dict(locals()), time.monotonic()
+    if run.fast_dev_run:
+        fast_dev_run(pretrain, arguments)
+        return
     objectives = PairObjectives(caption=caption_loss, contrastive=contrastive_loss, itm=itm_loss)
     if (caption_loss or contrastive_loss) and batch_pairs < 2:
         raise ValueError(

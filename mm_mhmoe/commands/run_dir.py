@@ -26,6 +26,7 @@ from mm_mhmoe.models.checkpoints import CONFIG, save
 from mm_mhmoe.process import switches
 from mm_mhmoe.training.checkpoint_io import write_atomically
 from mm_mhmoe.training.interrupted import is_first_process
+from mm_mhmoe.training.resuming import differing
 
 RUN = "run.json"
 
@@ -65,7 +66,7 @@ def open_run(out: Path, command: str, arguments: dict[str, Any]) -> bool:
         there, now = _results_of(found["arguments"]), _results_of(wanted["arguments"])
         if there != now and _begun(out):
             raise ValueError(
-                f"out={out} holds a run with other settings ({_differing(there, now)}); "
+                f"out={out} holds a run with other settings ({differing(there, now)}); "
                 "choose another --out, or delete it to start over"
             )
         if (out / CONFIG).is_file():
@@ -83,19 +84,9 @@ def _begun(out: Path) -> bool:
 
 def _results_of(arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments without those that change how a run is carried out but not what comes out of it."""
-    how = ("checkpoint_every", "log_every", "routing_every", "workers", "threads")
+    logs = ("checkpoint_every", "log_every", "routing_every", "val_batches")
+    how = (*logs, "workers", "threads", "max_skipped", "resume", "fast_dev_run")
     return {**arguments, "run": {k: v for k, v in arguments.get("run", {}).items() if k not in how}}
-
-
-def _differing(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> str:
-    parts = []
-    for name in sorted(a.keys() | b.keys()):
-        old, new = a.get(name), b.get(name)
-        if isinstance(old, dict) and isinstance(new, dict):
-            parts.append(_differing(old, new, f"{prefix}{name}."))
-        elif old != new:
-            parts.append(f"{prefix}{name}: {old} there, {new} now")
-    return "; ".join(part for part in parts if part)
 
 
 def finish_run(model: nn.Module, out: Path, made: dict[str, Any], *, files: dict[str, Path] | None = None) -> None:

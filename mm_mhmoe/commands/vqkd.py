@@ -9,10 +9,12 @@ from mm_mhmoe_data.config import DataConfig
 from mm_mhmoe_data.datamodules import PictureDataModule
 from mm_mhmoe_data.quarantine import QUARANTINE_FILE
 
+from mm_mhmoe.commands.fast_dev_run import fast_dev_run
 from mm_mhmoe.commands.run_dir import finish_run, open_run, provenance
 from mm_mhmoe.commands.sources import data_path, own_shards
 from mm_mhmoe.models.teachers import build_teacher
 from mm_mhmoe.models.visual_tokenizer import VisualTokenizer, VisualTokenizerConfig
+from mm_mhmoe.training.health import code_advice
 from mm_mhmoe.training.interrupted import is_first_process
 from mm_mhmoe.training.modules import VisualTokenizerModule
 from mm_mhmoe.training.optim import OptimConfig
@@ -47,6 +49,9 @@ def vqkd(
         run: seed, precision, devices, checkpoints, logs.
     """
     arguments, started = dict(locals()), time.monotonic()
+    if run.fast_dev_run:
+        fast_dev_run(vqkd, arguments, codebook_start=min(codebook_start, 1))
+        return
     if not open_run(out, "vqkd", arguments):
         print(f"vqkd: {out} is finished")
         return
@@ -74,13 +79,3 @@ def vqkd(
     if advice and is_first_process():
         print(f"vqkd: {advice}")
     finish_run(model, out, provenance("vqkd", arguments, wall_seconds=time.monotonic() - started))
-
-
-def code_advice(used: float) -> str:
-    """What to try when less than half of the codes are in use; nothing otherwise."""
-    if used >= 0.5:
-        return ""
-    return (
-        f"{100 * used:.0f}% of the codes are in use. Try a later codebook_start, visual_tokenizer.revive_below=0.02, "
-        "larger batches, or fewer codes; docs/TOKENIZER.md has numbers."
-    )

@@ -17,12 +17,12 @@ from mm_mhmoe.analysis.figures.style import render
 from mm_mhmoe.analysis.figures.visual_codes import CURVES, PictureCodes, visual_codes
 from mm_mhmoe.commands.run_logs import read_metrics
 from mm_mhmoe.commands.sources import data_path
-from mm_mhmoe.commands.vqkd import code_advice
 from mm_mhmoe.models.checkpoints import load, resolve
 from mm_mhmoe.models.teachers import build_teacher
 from mm_mhmoe.models.visual_tokenizer import VisualTokenizer
 from mm_mhmoe.nn import patchify, unpatchify
 from mm_mhmoe.training.checkpoint_io import write_atomically
+from mm_mhmoe.training.health import code_advice
 
 FIGURE, NUMBERS = "codes.png", "codes.json"
 ENOUGH = 10

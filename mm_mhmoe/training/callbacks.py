@@ -1,4 +1,4 @@
-"""What happens around a training step: saving, stopping, seeding, and the refusal to train on NaN."""
+"""What happens around a training step: saving, stopping, seeding."""
 
 from __future__ import annotations
 
@@ -111,14 +111,3 @@ class StepSeed(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         torch.manual_seed((self.seed * 1_000_003 + batch_idx) * 4096 + trainer.global_rank)
-
-
-class StopOnNaN(L.Callback):
-    """Ends the run when a loss is not finite, before the weights are spoilt."""
-
-    def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: torch.Tensor) -> None:
-        if not torch.isfinite(loss):
-            raise ValueError(
-                f"the loss became {loss.item()} at step {trainer.global_step}; lower optim.lr, lengthen "
-                "optim.warmup_steps, or try run.precision=32-true. The last checkpoint is untouched"
-            )

@@ -48,8 +48,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 def newest_checkpoint(directory: Path) -> Path | None:
     """The newest checkpoint whose checksum holds; damaged ones are passed over."""
-    for path in sorted(directory.glob(f"step_*{SUFFIX}"), reverse=True):
-        recorded = path.with_suffix(CHECKSUM)
-        if recorded.is_file() and recorded.read_text().strip() == hashlib.sha256(path.read_bytes()).hexdigest():
-            return path
-    return None
+    return next((path for path in sorted(directory.glob(f"step_*{SUFFIX}"), reverse=True) if is_whole(path)), None)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a checkpoint's checksum is there and holds."""
+    recorded = path.with_suffix(CHECKSUM)
+    return recorded.is_file() and recorded.read_text().strip() == hashlib.sha256(path.read_bytes()).hexdigest()

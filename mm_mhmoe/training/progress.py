@@ -42,6 +42,7 @@ class StepProgress(L.Callback):
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[metrics]}"),
                 console=self.console,
+                speed_estimate_period=600,  # some steps take minutes
             )
             self._bar.add_task(self.title, total=self.total, completed=self._first, metrics="")
             self._bar.start()
@@ -57,7 +58,7 @@ class StepProgress(L.Callback):
             per_step = (now - self._started) / max(1, done - self._first)
             left = per_step * (self.total - done)
             self.console.print(
-                f"{self.title:<18} {done:>5}/{self.total}  {left:4.0f} s left  {self._metrics(trainer)}",
+                f"{self.title:<18} {done:>5}/{self.total}  {_span(left)} left  {self._metrics(trainer)}",
                 highlight=False,
             )
 
@@ -75,6 +76,13 @@ class StepProgress(L.Callback):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self._stop()
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:4.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes:4} min" if minutes < 120 else f"{minutes // 60:4} h {minutes % 60:2} min"
 
 
 def _short(value: Any) -> str:

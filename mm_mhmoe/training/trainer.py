@@ -16,12 +16,18 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from mm_mhmoe.training.apply import checkpoint_blocks, compile_blocks, encoders
 from mm_mhmoe.training.averaging import averaging
-from mm_mhmoe.training.callbacks import Checkpoints, StepSeed, StopOnNaN, StopOnSignal
-from mm_mhmoe.training.checkpoint_io import AtomicCheckpointIO, newest_checkpoint
+from mm_mhmoe.training.callbacks import Checkpoints, StepSeed, StopOnSignal
+from mm_mhmoe.training.checkpoint_io import AtomicCheckpointIO
+from mm_mhmoe.training.gradient_guard import GradientGuard
+from mm_mhmoe.training.health_log import HealthLog
 from mm_mhmoe.training.interrupted import Interrupted
+from mm_mhmoe.training.modules.run import RunModule
 from mm_mhmoe.training.optim import OptimConfig
 from mm_mhmoe.training.progress import StepProgress
+from mm_mhmoe.training.resuming import OwnSettings, find_start
 from mm_mhmoe.training.routing_log import RoutingLog
+from mm_mhmoe.training.run_warnings import WARNINGS, RunWarnings
+from mm_mhmoe.training.throughput import Utilisation
 
 Resolved = Literal["bf16-mixed", "16-mixed", "32-true"]
 Precision = Literal["auto", "bf16-mixed", "16-mixed", "32-true"]
@@ -47,6 +53,13 @@ class RunConfig:
         activation_checkpointing: blocks computes every block again in the backward pass and keeps only what goes into
             it: much less memory for about a third more work, and the same numbers. none: keeps everything.
         compile: torch.compile of every block; slow first steps. It gains on GPUs, hardly on CPUs.
+        resume: latest goes on from the newest good checkpoint in the run's directory, if there is one; never refuses to
+            run where one is; the path of another run's checkpoint (step_XXXXXXXX.ckpt) starts there, with this run's
+            own settings of the optimiser, and goes on from own checkpoints once there are some.
+        fast_dev_run: only tries out whether everything runs: 2 steps and 1 batch of validation in a directory that is
+            thrown away.
+        val_batches: batches of a validation; 0: all.
+        max_skipped: steps in a row that may be skipped because a loss or gradient is not finite; one more ends the run.
     """
 
     seed: int = 0
@@ -62,10 +75,18 @@ class RunConfig:
     threads: int = 0
     activation_checkpointing: Literal["none", "blocks"] = "none"
     compile: bool = False
+    resume: str = "latest"
+    fast_dev_run: bool = False
+    val_batches: int = 0
+    max_skipped: int = 10
 
     def __post_init__(self) -> None:
-        least = {"devices": 1, "num_nodes": 1, "accumulate": 1, "checkpoint_every": 1, "log_every": 1}
-        for name, lowest in {**least, "routing_every": 0, "workers": 0, "threads": 0}.items():
+        if "://" in self.resume:
+            raise ValueError(f"run.resume={self.resume} is an address; checkpoints are read from local files only")
+        ones = ("devices", "num_nodes", "accumulate", "checkpoint_every", "log_every")
+        noughts = ("routing_every", "workers", "threads", "val_batches", "max_skipped")
+        for name in (*ones, *noughts):
+            lowest = int(name in ones)
             if getattr(self, name) < lowest:
                 raise ValueError(f"run.{name}={getattr(self, name)} must be {lowest} or more")
 
@@ -81,7 +102,7 @@ def choose_precision(precision: Precision, accelerator: str) -> Resolved:
 
 
 def fit(
-    module: L.LightningModule,
+    module: RunModule,
     data: L.LightningDataModule,
     *,
     title: str,
@@ -90,14 +111,15 @@ def fit(
     run: RunConfig,
     optim: OptimConfig,
 ) -> L.Trainer:
-    """Trains for `steps` steps, from the newest good checkpoint in `out` if there is one.
+    """Trains for `steps` steps, from where `run.resume` says.
 
     Args:
         out: the run's directory; checkpoints/ and logs/ are made in it.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM; the checkpoint is written.
-        ValueError: the machine lacks what `run` asks for, or a loss is not finite.
+        ValueError: the machine lacks what `run` asks for, `run.resume` does not fit, or too many steps in a
+            row had to be skipped.
     """
     if steps < 0:
         raise ValueError(f"steps={steps} must be 0 or more")
@@ -109,29 +131,34 @@ def fit(
             checkpoint_blocks(encoder)
         if run.compile:
             compile_blocks(encoder)
-    resume = newest_checkpoint(out / "checkpoints")
+    start = find_start(out, run.resume, module, steps=steps, accumulate=run.accumulate)
     checkpoints = Checkpoints(out / "checkpoints", every=run.checkpoint_every)
     stop = StopOnSignal(checkpoints)
-    start = int(resume.stem.removeprefix("step_")) if resume else 0
+    warn = RunWarnings(out / "logs" / WARNINGS)
+    guard = GradientGuard(out, warn, clip_norm=optim.clip_norm, max_skipped=run.max_skipped)
+    precision = choose_precision(run.precision, run.accelerator)
+    part = f"from_step_{start.step:08d}"
     loggers = [
-        CSVLogger(out / "logs", name="csv", version=f"from_step_{start:08d}", flush_logs_every_n_steps=run.log_every),
-        TensorBoardLogger(out / "logs", name="tensorboard", version=f"from_step_{start:08d}"),
+        CSVLogger(out / "logs", name="csv", version=part, flush_logs_every_n_steps=run.log_every),
+        TensorBoardLogger(out / "logs", name="tensorboard", version=part),
     ]
     trainer = _trainer(
         run,
         max_steps=steps,
-        precision=choose_precision(run.precision, run.accelerator),
+        precision=precision,
         accumulate_grad_batches=run.accumulate,
-        gradient_clip_val=optim.clip_norm or None,
         log_every_n_steps=run.log_every,
         logger=loggers,
         callbacks=[
             StepSeed(run.seed),
-            StopOnNaN(),
-            RoutingLog(every=run.routing_every),
-            *averaging(optim.ema_decay),
+            guard,
+            RoutingLog(warn, every=run.routing_every),
+            HealthLog(guard, warn),
+            Utilisation(precision),
+            *averaging(optim.ema_decay, guard),
             checkpoints,
             stop,
+            *([OwnSettings()] if start.elsewhere else []),
             StepProgress(title, steps),
         ],
         plugins=[AtomicCheckpointIO()],
@@ -140,10 +167,11 @@ def fit(
         enable_model_summary=False,
         check_val_every_n_epoch=2,  # a run is one epoch: the command validates when it is over
         num_sanity_val_steps=0,
+        limit_val_batches=run.val_batches or 1.0,
         use_distributed_sampler=False,
         default_root_dir=out,
     )
-    trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+    trainer.fit(module, data, ckpt_path=start.checkpoint, weights_only=True)
     if stop.requested:
         raise Interrupted(stop.saved, trainer.global_step)
     return trainer

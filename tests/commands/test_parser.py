@@ -2,7 +2,9 @@
 
 import pytest
 
-from mm_mhmoe.commands.parser import command_parser
+from mm_mhmoe.commands.env import env
+from mm_mhmoe.commands.parser import command_parser, spelt_out
+from mm_mhmoe.commands.pretrain import pretrain
 from mm_mhmoe.config import MoEConfig
 
 
@@ -29,3 +31,18 @@ def test_errors_of_options_that_may_be_absent_are_short(capsys, words: list[str]
     told = capsys.readouterr().err
     assert stop.value.code == 2 and all(name in told for name in named)
     assert "NoneType" not in told and "NestedArg" not in told
+
+
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        ("--fast_dev_run --steps 3", "--run.fast_dev_run=true --steps 3"),
+        ("--steps 3 --fast_dev_run", "--steps 3 --run.fast_dev_run=true"),
+        ("--fast_dev_run=false", "--run.fast_dev_run=false"),
+        ("--fast_dev_run false --resume never", "--run.fast_dev_run false --run.resume never"),
+        ("--resume=x.ckpt --fast_dev_runs", "--run.resume=x.ckpt --fast_dev_runs"),
+    ],
+)
+def test_short_forms_of_training_commands(short: str, long: str) -> None:
+    assert spelt_out(short.split(), pretrain) == long.split()
+    assert spelt_out(short.split(), env) == short.split()

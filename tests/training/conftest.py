@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +34,22 @@ class Pairs(StepDataModule):
 
 @pytest.fixture
 def train(config, stream) -> Callable[..., tuple[RetrievalModel, L.Trainer]]:
+    settings = {field.name for field in fields(OptimConfig)}
+
     def run(
         out: Path,
         *,
         steps: int = 6,
         before: Callable[[int], Any] = lambda step: None,
         make: Any = None,
-        ema_decay: float = 0.0,
+        encoder: dict[str, Any] = {},  # noqa: B006  (only read)
         **options: Any,
     ) -> tuple[RetrievalModel, L.Trainer]:
-        run_config = RunConfig(
-            **{"accelerator": "cpu", "precision": "32-true", "checkpoint_every": 2, "log_every": 1, **options}
-        )
+        given = {"accelerator": "cpu", "precision": "32-true", "checkpoint_every": 2, "log_every": 1, **options}
+        run_config = RunConfig(**{name: value for name, value in given.items() if name not in settings})
         torch.manual_seed(0)
-        model = RetrievalModel(config(depth=3, drop_path=0.4), 4)
-        optim = OptimConfig(lr=1e-2, warmup_steps=1, ema_decay=ema_decay)
+        model = RetrievalModel(config(**{"depth": 3, "drop_path": 0.4, **encoder}), 4)
+        optim = OptimConfig(**{"lr": 1e-2, "warmup_steps": 1, **{k: v for k, v in options.items() if k in settings}})
         data = Pairs(make or (lambda step: stream(rows=4, seed=step)), steps * run_config.accumulate, before)
         module = RetrievalModule(model, optim, steps=steps)
         return model, fit(module, data, title="test", steps=steps, out=out, run=run_config, optim=optim)

@@ -66,6 +66,31 @@ def test_layer_decay_by_depth(config) -> None:
         assert group["initial_lr"] == pytest.approx(expected), name
 
 
+def test_layer_decay_of_multiway_experts_by_name(config) -> None:
+    """Each modality's attention, norms, routers and experts, those of pairs in the last block, lie at their block's
+    depth; matrices of experts decay, their biases do not. Two blocks, 0.5: 1/4, 1/2; below them 1/8."""
+    moe = MoEConfig(num_experts=4, heads=4, every=1)
+    module = Wrapped(PretrainModel(config(ffn="mh_moe", multiway=True, vl_layers=1, moe=moe), 8))
+    by_name = settings(module, OptimConfig(lr=1.0, layer_decay=0.5, weight_decay=0.1, warmup_steps=0), depth=2)
+    assert len(by_name) == len(list(module.parameters()))
+    rates = {"blocks.0": 0.25, "blocks.1": 0.5}
+    kinds = {(0, "image"), (0, "text"), (1, "image"), (1, "text"), (1, "pair")}
+    experts = set()
+    for name, group in by_name.items():
+        part = name.removeprefix("model.encoder.")
+        if part.startswith("blocks."):
+            assert group["initial_lr"] == rates[part[:8]], name
+        elif part == name:  # heads
+            assert group["initial_lr"] == 1.0, name
+        else:
+            assert group["initial_lr"] == (1.0 if part.startswith("norm.") else 0.125), name
+        if ".experts." in name or "w1_E" in name:
+            matrix = ".w" in name
+            assert group["weight_decay"] == (0.1 if matrix else 0.0), name
+            experts.add((int(part.split(".")[1]), next(k for k in ("image", "text", "pair") if f".{k}." in name)))
+    assert experts == kinds
+
+
 def test_schedule_by_hand() -> None:
     def at(step: int) -> float:
         return lr_factor(step, "cosine", warmup=4, total=12, floor=0.1)

@@ -49,6 +49,12 @@ def test_lines_where_there_is_no_terminal(clock) -> None:
     assert all("\x1b" not in line for line in lines)
 
 
+def test_long_times_are_read_at_a_glance(clock) -> None:
+    lines = run(clock, terminal=False, seconds=30.0).splitlines()
+    assert "10 min left" in lines[0].replace("  ", " ") and "30 s left" in lines[-2]
+    assert "2 h 51 min left" in run(clock, terminal=False, seconds=540.0).splitlines()[0].replace("  ", " ")
+
+
 def test_time_left_counts_from_where_the_run_was_resumed(clock) -> None:
     assert "8 s left" in run(clock, terminal=False, start=8).splitlines()[0]  # step 16: 4 steps of 2 s
 

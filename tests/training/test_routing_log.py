@@ -13,7 +13,8 @@ from mm_mhmoe.config import MoEConfig
 from mm_mhmoe.models.tasks import RetrievalModel
 from mm_mhmoe.training.modules import RetrievalModule
 from mm_mhmoe.training.optim import OptimConfig
-from mm_mhmoe.training.routing_log import RoutingLog, routing_values
+from mm_mhmoe.training.routing_log import RoutingLog, modality_sums, routing_values
+from mm_mhmoe.training.run_warnings import RunWarnings
 
 NAMES = {
     f"routing/{modality}/{name}"
@@ -83,16 +84,16 @@ def test_ranks_together_are_one_large_batch(config, stream) -> None:
         seen.append(flat)
         return flat
 
-    routing_values(first, experts_choose=False, sum_over_ranks=remember)
-    found = routing_values(second, experts_choose=False, sum_over_ranks=lambda flat: flat + seen[0])
+    routing_values(modality_sums(first, sum_over_ranks=remember), experts_choose=False)
+    found = routing_values(modality_sums(second, sum_over_ranks=lambda flat: flat + seen[0]), experts_choose=False)
     assert found.keys() == NAMES
-    assert found == pytest.approx(routing_values(whole, experts_choose=False))
-    assert found != pytest.approx(routing_values(second, experts_choose=False))
+    assert found == pytest.approx(routing_values(modality_sums(whole), experts_choose=False))
+    assert found != pytest.approx(routing_values(modality_sums(second), experts_choose=False))
 
 
 def test_a_modality_without_tokens_is_left_out(config, stream) -> None:
     model = RetrievalModel(config(), 4)
-    values = routing_values(model.encoder(stream("images")), experts_choose=True)
+    values = routing_values(modality_sums(model.encoder(stream("images"))), experts_choose=True)
     assert values.keys() == {n for n in NAMES if n.startswith("routing/image/") and not n.endswith("dropped")}
 
 
@@ -101,7 +102,7 @@ def test_a_dense_encoder_writes_nothing(config, stream) -> None:
     module.log = lambda *_, **__: None  # there is no trainer
     outputs = module.training_step(stream(), 0)
     trainer = SimpleNamespace(global_step=1)  # no loggers, no strategy: using them would raise
-    RoutingLog(every=1).on_train_batch_end(trainer, module, outputs, None, 0)  # type: ignore[arg-type]
+    RoutingLog(RunWarnings(Path()), every=1).on_train_batch_end(trainer, module, outputs, None, 0)  # type: ignore[arg-type]
 
 
 def test_what_outlives_a_step_is_out_of_the_graph(config, stream) -> None:
@@ -117,4 +118,4 @@ def test_what_outlives_a_step_is_out_of_the_graph(config, stream) -> None:
 
 def test_a_negative_rate_is_refused() -> None:
     with pytest.raises(ValueError, match="routing_every=-1"):
-        RoutingLog(every=-1)
+        RoutingLog(RunWarnings(Path()), every=-1)

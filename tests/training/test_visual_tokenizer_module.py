@@ -12,6 +12,7 @@ from mm_mhmoe_data.datamodules import StepDataModule
 from mm_mhmoe.batch import Images, ImageTextBatch
 from mm_mhmoe.config import VisionConfig
 from mm_mhmoe.models.teachers import NetworkTeacher, build_teacher
+from mm_mhmoe.models.vector_quantizer import VectorQuantizer
 from mm_mhmoe.models.visual_tokenizer import VisualTokenizer, VisualTokenizerConfig
 from mm_mhmoe.training.modules import VisualTokenizerModule
 from mm_mhmoe.training.optim import OptimConfig
@@ -75,3 +76,29 @@ def test_a_run_that_goes_on_ends_as_one_that_was_never_stopped(whole, tmp_path: 
     resumed = train(tmp_path)
     for name, value in whole[1].state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_a_skipped_start_of_the_codebook_comes_a_step_later(tmp_path: Path, monkeypatch) -> None:
+    """The step of the codebook's start, 1, has no finite pixel. Truth: where k-means was called, and on what."""
+    started: list[bool] = []
+    start = VectorQuantizer.start
+
+    def look(self: VectorQuantizer, vectors: torch.Tensor) -> None:
+        started.append(bool(vectors.isfinite().all()))
+        start(self, vectors)
+
+    make = RandomPictures.make_batch
+
+    def spoil(self: RandomPictures, step: int, empty=None) -> ImageTextBatch:
+        batch = make(self, step)
+        if step != 1:
+            return batch
+        return ImageTextBatch(images=Images(pixels_BCHW=torch.full((4, 3, 16, 16), torch.nan)))
+
+    monkeypatch.setattr(VectorQuantizer, "start", look)
+    monkeypatch.setattr(RandomPictures, "make_batch", spoil)
+    model = train(tmp_path)
+    assert started == [False, True]
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+    kept = torch.load(tmp_path / "checkpoints" / "step_00000002.ckpt", weights_only=True)
+    assert kept["codebook_start"] == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any, TypedDict
 
 import lightning as L
@@ -16,6 +17,7 @@ from mm_mhmoe.models.encoder import Encoder, EncoderOutput
 from mm_mhmoe.models.tasks import TaskModel
 from mm_mhmoe.nn import SigmoidRouter, expert_load
 from mm_mhmoe.objectives.sparse import auxiliary_losses, weighted_auxiliary
+from mm_mhmoe.training.gradient_guard import StepSkipped
 from mm_mhmoe.training.optim import OptimConfig, build_optimizer
 
 
@@ -45,11 +47,27 @@ class RunModule(L.LightningModule):
     def configure_optimizers(self) -> Any:
         return build_optimizer(self, self.optim_config, steps=self.steps, depth=self.depth)
 
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
+        try:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        except StepSkipped:
+            self.on_step_skipped()
+            scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+            if scaler is not None:
+                scaler.update()  # the scaler expects it after every unscaled gradient
+
+    def on_step_skipped(self) -> None:
+        """Called when a step changed nothing because its loss or gradient was not finite."""
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["model_description"] = json.dumps(describe(self.model))
+        checkpoint["optimizer_name"] = self.optim_config.name
 
-    def log_step(self, values: dict[str, Any], *, shown: tuple[str, ...], tokens: int) -> None:
-        """Logs `train/...` values; `shown` ones also in the progress bar, with tokens per second."""
+    def log_step(self, values: dict[str, Any], *, shown: tuple[str, ...], tokens: int | Tensor) -> None:
+        """Logs `train/...` values; `shown` ones also in the progress bar, with this process's tokens per
+        second since the last batch."""
         now = time.monotonic()
         for name, value in values.items():
             self.log(f"train/{name}", value, prog_bar=name in shown)
@@ -72,7 +90,7 @@ def finish_step(
     auxiliary = auxiliary_losses(output.routing, model.config.moe, sum_over_ranks)
     total = loss + weighted_auxiliary(auxiliary, model.config.moe)
     logged = {"loss": total, **values, **auxiliary, **sparse_metrics(output)}
-    module.log_step(logged, shown=(*shown, "expert_load"), tokens=len(output.valid_T))
+    module.log_step(logged, shown=(*shown, "expert_load"), tokens=output.valid_T.sum())
     return {"loss": total, "output": output.routing_only()}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -43,6 +45,19 @@ class VisualTokenizerModule(RunModule):
                 self.model.quantizer.start(self.model.vectors(batch.images.pixels_BCHW).flatten(0, 1))
             if dist.is_initialized():
                 dist.broadcast(self.model.quantizer.codebook_KC, src=0)
+
+    def on_step_skipped(self) -> None:
+        # The codebook is what it was before the step, so it starts at the next one.
+        accumulate = self.trainer.accumulate_grad_batches
+        if self.trainer.global_step * accumulate == self.codebook_start:
+            self.codebook_start += accumulate
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["codebook_start"] = self.codebook_start
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.codebook_start = checkpoint.get("codebook_start", self.codebook_start)
 
     def training_step(self, batch: ImageTextBatch, batch_idx: int) -> Tensor:
         assert batch.images is not None
