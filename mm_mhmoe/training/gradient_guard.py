@@ -92,8 +92,9 @@ class GradientGuard(L.Callback):
             raise ValueError(
                 f"step {step} has a loss or gradient that is not finite ({numbers}), and run.max_skipped="
                 f"{self.max_skipped} steps before it had to be skipped; {self.out / SKIPPED} lists their samples. The "
-                "weights are intact. Lower optim.lr or optim.clip_norm, lengthen optim.warmup_steps, or try "
-                f"run.precision=32-true, from the newest of {self.out / 'checkpoints'}: --out NEW --resume CHECKPOINT"
+                "weights are those before these steps. Lower optim.lr or optim.clip_norm, lengthen optim.warmup_steps, "
+                f"or try run.precision=32-true: anew, or from one of {self.out / 'checkpoints'}, if the loss was still "
+                "good there, with --out NEW --resume CHECKPOINT"
             )
         self.warn.say(
             step,
