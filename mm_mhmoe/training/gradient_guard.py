@@ -29,7 +29,8 @@ class GradientGuard(L.Callback):
     All ranks skip together. A skipped step counts as a step: the schedule and the data go on. Weights, the optimiser's
     state and the model's buffers (codebook, router biases) stay as they were before it. Each rank writes a line with
     its losses and the keys of its samples. Under fp16 a gradient that overflows while the loss is finite is what the
-    loss scale is for: the scaler skips that step itself, and it counts as no failure.
+    loss scale is for: the scaler skips that step itself, and it counts as no failure. Once the scale has come down to 1
+    it does count: such a gradient is not finite without a scale either, and the scale would go on falling for ever.
 
     Args:
         out: directory of the run, for skipped_steps.jsonl.
@@ -66,10 +67,12 @@ class GradientGuard(L.Callback):
     ) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        scale = 1.0 if scaler is None else scaler.get_scale()
         *losses, self.norm = torch.stack([*self._losses, norm.float()]).tolist()
+        losses = [loss / (scale or 1.0) for loss in losses]  # they were multiplied for the backward pass
         pl_module.log("train/grad_norm", norm)
-        scales_loss = getattr(trainer.precision_plugin, "scaler", None) is not None
-        failed = not all(map(math.isfinite, losses)) or not (math.isfinite(self.norm) or scales_loss)
+        failed = not all(map(math.isfinite, losses)) or not (math.isfinite(self.norm) or scale > 1.0)
         if trainer.world_size > 1:
             flag = torch.tensor(float(failed), device=pl_module.device)
             failed = bool(trainer.strategy.reduce(flag, reduce_op="sum") > 0)

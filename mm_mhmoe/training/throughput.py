@@ -89,13 +89,9 @@ class Utilisation(L.Callback):
     (analysis/cost.py), for real tokens only, in every pass of the encoder. Recomputation, padding, the visual tokenizer
     and other heads count as nothing. The time is that of whole steps, waiting for data included. It is that of the
     first process. Runs without an encoder log nothing.
-
-    Args:
-        precision: of the run, a key of PRODUCT_TYPES.
     """
 
-    def __init__(self, precision: str) -> None:
-        self.precision = precision
+    def __init__(self) -> None:
         self._hook: RemovableHandle | None = None
         self._peak = 0.0
         self._flops = 0
@@ -106,7 +102,9 @@ class Utilisation(L.Callback):
         model = pl_module.model
         if not isinstance(model, TaskModel):
             return
-        self._peak = measured_peak(pl_module.device, PRODUCT_TYPES[self.precision], torch.get_num_threads())
+        # Lightning's word for it, not the run's: on a CPU it makes bf16 of fp16, which a CPU hardly multiplies in.
+        dtype = PRODUCT_TYPES[str(trainer.precision)]
+        self._peak = measured_peak(pl_module.device, dtype, torch.get_num_threads())
         cls_loss = bool(getattr(pl_module, "from_cls", False))
         outputs = model.image_outputs if isinstance(model, PretrainModel) else 0
 

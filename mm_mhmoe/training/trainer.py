@@ -136,7 +136,6 @@ def fit(
     stop = StopOnSignal(checkpoints)
     warn = RunWarnings(out / "logs" / WARNINGS)
     guard = GradientGuard(out, warn, clip_norm=optim.clip_norm, max_skipped=run.max_skipped)
-    precision = choose_precision(run.precision, run.accelerator)
     part = f"from_step_{start.step:08d}"
     loggers = [
         CSVLogger(out / "logs", name="csv", version=part, flush_logs_every_n_steps=run.log_every),
@@ -145,7 +144,7 @@ def fit(
     trainer = _trainer(
         run,
         max_steps=steps,
-        precision=precision,
+        precision=choose_precision(run.precision, run.accelerator),
         accumulate_grad_batches=run.accumulate,
         log_every_n_steps=run.log_every,
         logger=loggers,
@@ -154,7 +153,7 @@ def fit(
             guard,
             RoutingLog(warn, every=run.routing_every),
             HealthLog(guard, warn),
-            Utilisation(precision),
+            Utilisation(),
             *averaging(optim.ema_decay, guard),
             checkpoints,
             stop,

@@ -172,14 +172,23 @@ def test_clipping_is_torchs_bit_for_bit(one_step, size: float, clip_norm: float)
         assert torch.equal(ours.grad, theirs.grad)
 
 
+def scaled_by(scale: float) -> Any:
+    return SimpleNamespace(get_scale=lambda: scale)
+
+
 def test_what_counts_as_a_failure(one_step) -> None:
-    """An overflow under a loss scale is the scale's own affair, as long as the loss is finite."""
+    """An overflow under a loss scale is the scale's own affair, as long as the loss is finite and there is a scale to
+    lower."""
     for size, loss, scaler, fails in [
         (1.0, 1.0, None, False),
         (math.inf, 1.0, None, True),
         (1.0, math.inf, None, True),
-        (math.inf, 1.0, object(), False),
-        (math.inf, math.nan, object(), True),
+        (math.inf, 1.0, scaled_by(65536.0), False),
+        (math.inf, 1.0, scaled_by(2.0), False),
+        (math.inf, 1.0, scaled_by(1.0), True),
+        (math.inf, 1.0, scaled_by(0.0), True),
+        (1.0, 1.0, scaled_by(0.5), False),
+        (math.inf, math.nan, scaled_by(65536.0), True),
     ]:
         _, _, step = one_step(size, loss=loss, scaler=scaler)
         if fails:
@@ -187,6 +196,14 @@ def test_what_counts_as_a_failure(one_step) -> None:
                 step()
         else:
             step()
+
+
+def test_losses_are_written_without_their_scale(one_step, tmp_path: Path) -> None:
+    """What goes into the backward pass is the loss times the scale: 6 at a scale of .5 is a loss of 12."""
+    _, _, step = one_step(math.nan, loss=6.0, scaler=scaled_by(0.5))
+    with pytest.raises(StepSkipped):
+        step()
+    assert lines(tmp_path)[0]["batches"] == [{"loss": "12.0", "keys": {}}]
 
 
 def test_keys_by_stream(stream) -> None:

@@ -94,11 +94,13 @@ def test_share_of_the_peak(config, stream, monkeypatch) -> None:
     model = RetrievalModel(chosen, 4)
     logged: list[float] = []
     module = SimpleNamespace(model=model, device=torch.device("cpu"), log=lambda _, value, **__: logged.append(value))
-    monkeypatch.setattr(throughput, "measured_peak", lambda *_: 1e6)
+    measured: list[torch.dtype] = []
+    monkeypatch.setattr(throughput, "measured_peak", lambda _, dtype, __: measured.append(dtype) or 1e6)
     now = [100.0]
     monkeypatch.setattr(throughput, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    callback = Utilisation("32-true")
-    callback.on_train_start(None, module)  # type: ignore[arg-type]
+    callback = Utilisation()
+    callback.on_train_start(SimpleNamespace(precision="bf16-mixed"), module)  # type: ignore[arg-type]
+    assert measured == [torch.bfloat16]
     for step in range(3):
         callback.on_train_batch_start(SimpleNamespace(global_step=step))  # type: ignore[arg-type]
         for micro in range(2):
@@ -124,3 +126,21 @@ def test_a_run_logs_it_and_draws_no_random_number_for_it(train, vector, tmp_path
     monkeypatch.setattr(Utilisation, "on_train_start", lambda *_: None)
     without, _ = train(tmp_path / "without")
     assert torch.equal(vector(with_it), vector(without)) and "train/mfu" not in read_metrics(tmp_path / "without")
+
+
+@pytest.mark.filterwarnings("ignore:You passed .*16-mixed")
+def test_fp16_on_a_cpu_is_held_against_bf16(train, tmp_path: Path, monkeypatch) -> None:
+    """Truth: the type that the model's own products come out in."""
+    measured: list[torch.dtype] = []
+    made: list[torch.dtype] = []
+    monkeypatch.setattr(throughput, "measured_peak", lambda _, dtype, __: measured.append(dtype) or 1e9)
+    real = F.linear
+
+    def linear(*arguments: torch.Tensor) -> torch.Tensor:
+        product = real(*arguments)
+        made.append(product.dtype)
+        return product
+
+    monkeypatch.setattr(F, "linear", linear)
+    train(tmp_path, steps=1, precision="16-mixed")
+    assert measured == [torch.bfloat16] and torch.bfloat16 in made and torch.float16 not in made
