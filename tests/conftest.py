@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -129,5 +130,28 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         out, err = capsys.readouterr()
         assert "Traceback" not in err
         return int(code or 0), out, err  # type: ignore[call-overload]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def two_ranks() -> Callable[[Path, Path], list[Any]]:
+    """Runs `script RANK FOLDER` as ranks 0 and 1 at the same time; what each has saved as FOLDER/RANK.pt."""
+
+    def run(script: Path, folder: Path) -> list[Any]:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+        running = [
+            subprocess.Popen(
+                [sys.executable, str(script), str(rank), str(folder)],
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment,
+            )
+            for rank in (0, 1)
+        ]
+        for process in running:
+            _, errors = process.communicate(timeout=300)  # seconds on an idle machine, minutes on a busy one
+            assert process.returncode == 0, errors[-3000:]
+        return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
     return run

@@ -1,17 +1,18 @@
 """What a model must offer to be scored. Any object with these methods will do.
 
-Legend: B batch, E embedding, A answers, M hidden positions.
+Legend: B batch, E embedding, A answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from mm_mhmoe.batch import Images, ImageTextBatch, Texts
 from mm_mhmoe.config import TextConfig, VisionConfig
+from mm_mhmoe.objectives.held_out import HiddenPredictions
 
 
 class HasInputs(Protocol):
@@ -51,18 +52,10 @@ class AnswersQuestions(HasInputs, Protocol):
         ...
 
 
-class Hidden(NamedTuple):
-    """What a model made of the hidden positions of a batch: their rows, the loss in nats, and whether it was right."""
-
-    rows_M: Tensor
-    nats_M: Tensor
-    correct_M: Tensor
-
-
 @runtime_checkable
 class PredictsHidden(HasInputs, Protocol):
     """Predicts hidden patches and words."""
 
-    def predict_hidden(self, batch: ImageTextBatch, stream: str) -> Mapping[str, Hidden]:
+    def predict_hidden(self, batch: ImageTextBatch, stream: str) -> Mapping[str, HiddenPredictions]:
         """Of each target of the stream (images, texts, pairs): `images`, `texts`, `pairs_image`, `pairs_text`."""
         ...

@@ -32,6 +32,16 @@ class Timing:
         """Range of the samples over their median."""
         return (max(self.samples) - min(self.samples)) / self.median if self.samples else float("nan")
 
+    def against(self, limit: Timing) -> dict[str, Any]:
+        """For a record: `of_limit` (the limit's median over this one's), milliseconds, and how they came about."""
+        return {
+            "of_limit": limit.median / self.median,
+            "milliseconds": 1e3 * self.median,
+            "range": self.spread,
+            "samples": len(self.samples),
+            "dropped": self.dropped,
+        }
+
 
 def interleave(
     contestants: Mapping[str, Callable[[], Any]],

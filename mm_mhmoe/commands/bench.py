@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mm_mhmoe.analysis.layer_bench import SIZES, LayerSize, build_layers, has_transformers, layer_inputs, products, run
-from mm_mhmoe.analysis.timing import Timing, interleave, saved_bytes
+from mm_mhmoe.analysis.timing import interleave, saved_bytes
 from mm_mhmoe.process import switches
 
 SizeName = Literal["A", "S", "A32", "S32"]
@@ -73,20 +73,10 @@ def _measure(size: LayerSize, dtype: torch.dtype, *, samples: int, einsum: bool)
         }
         timings = interleave(contestants, samples=samples)
         for name, timing in timings.items():
-            rows[name][mode] = _facts(timing, timings[LIMIT])
+            rows[name][mode] = timing.against(timings[LIMIT])
     for name, one in layers.items():
         rows[name]["saved_mb"] = saved_bytes(run(one, x_TD, None, training=True), one.parameters()) / 1e6
     return rows
-
-
-def _facts(timing: Timing, limit: Timing) -> dict[str, Any]:
-    return {
-        "of_limit": limit.median / timing.median,
-        "milliseconds": 1e3 * timing.median,
-        "range": timing.spread,
-        "samples": len(timing.samples),
-        "dropped": timing.dropped,
-    }
 
 
 def _table(size: str, dtype: str, rows: dict[str, dict[str, Any]]) -> Table:

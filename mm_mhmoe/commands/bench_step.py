@@ -22,7 +22,7 @@ from mm_mhmoe.analysis.step_bench import (
     split_states,
     step_products,
 )
-from mm_mhmoe.analysis.timing import Timing, interleave, peak_bytes, saved_bytes
+from mm_mhmoe.analysis.timing import interleave, peak_bytes, saved_bytes
 from mm_mhmoe.analysis.torchscale_beit3 import TorchscaleEncoder
 from mm_mhmoe.analysis.workload import Workload
 from mm_mhmoe.batch import ImageTextBatch
@@ -129,7 +129,7 @@ class StepBench:
         whole = {name: partial(_train, forwards[name], modules) for name, (_, modules) in calls.items()}
         limit = run_products(products, _PRODUCTS[self.dtype])
         timings = interleave({LIMIT: limit} | whole, samples=samples, busy_cores=busy_cores)
-        rows = {name: _facts(timing, timings[LIMIT]) for name, timing in timings.items()}
+        rows = {name: timing.against(timings[LIMIT]) for name, timing in timings.items()}
         for name, (_, modules) in calls.items():
             rows[name]["kept_mb"] = saved_bytes(forwards[name], _parameters(modules)) / 1e6
             rows[name]["peak_mb"] = peak_bytes(whole[name]) / 1e6
@@ -216,16 +216,6 @@ def _train(forward: Callable[[], Tensor], modules: list[nn.Module]) -> None:
     forward().backward()
     for parameter in _parameters(modules):
         parameter.grad = None
-
-
-def _facts(timing: Timing, limit: Timing) -> dict[str, Any]:
-    return {
-        "of_limit": limit.median / timing.median,
-        "milliseconds": 1e3 * timing.median,
-        "range": timing.spread,
-        "samples": len(timing.samples),
-        "dropped": timing.dropped,
-    }
 
 
 def _table(title: str, rows: dict[str, dict[str, Any]]) -> Table:

@@ -28,6 +28,7 @@ from torch import Tensor
 from mm_mhmoe.commands.picture_target import load_tokenizer
 from mm_mhmoe.models.visual_tokenizer import VisualTokenizer
 from mm_mhmoe.process import fast_fp32_products, keep_large_buffers
+from mm_mhmoe.training.throughput import PRODUCT_TYPES
 
 _BATCH = 64
 
@@ -112,10 +113,8 @@ def _codes(tokenizer: VisualTokenizer, pixels_BCHW: Tensor, job: CodeJob) -> Ten
 
 def _autocast(job: CodeJob) -> AbstractContextManager[Any]:
     """As Lightning runs a training step in this precision."""
-    types = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-    if job.recipe.precision not in types:
-        return nullcontext()
-    return torch.autocast(job.device, dtype=types[job.recipe.precision])
+    dtype = PRODUCT_TYPES[job.recipe.precision]
+    return nullcontext() if dtype == torch.float32 else torch.autocast(job.device, dtype=dtype)
 
 
 @lru_cache(maxsize=1)

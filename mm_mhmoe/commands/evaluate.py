@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from mm_mhmoe.analysis.cost import active_share, token_flops
+from mm_mhmoe.commands.picture_target import load_tokenizer
 from mm_mhmoe.models.checkpoints import WEIGHTS, load, read_config, resolve
 from mm_mhmoe.models.tasks import PretrainModel, TaskModel
-from mm_mhmoe.models.visual_tokenizer import VisualTokenizer
 from mm_mhmoe.nn import Experts
 from mm_mhmoe.objectives.held_out import HiddenPredictor
 
@@ -58,7 +58,7 @@ def evaluate_model(
     codes = None
     if any(task.kind == "masked" for task in todo):
         codes = _codes_directory(visual_tokenizer, config)
-    judged = HiddenPredictor(scored, _codes(codes)) if codes and isinstance(scored, PretrainModel) else scored
+    judged = HiddenPredictor(scored, load_tokenizer(codes)) if codes and isinstance(scored, PretrainModel) else scored
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     console = Console()
     for task in todo:
@@ -91,13 +91,6 @@ def _codes_directory(given: Path | None, config: dict[str, Any]) -> Path:
             "--visual_tokenizer DIR"
         )
     return Path(named)
-
-
-def _codes(directory: Path) -> VisualTokenizer:
-    codes = load(directory)
-    if not isinstance(codes, VisualTokenizer):
-        raise ValueError(f"visual_tokenizer={directory} is no visual tokenizer; make one with mm-mhmoe vqkd")
-    return codes
 
 
 def _shown(name: str, value: float) -> str:

@@ -56,25 +56,24 @@ def join_modalities(
     image_TD: Tensor, text_TD: Tensor, segments: Sequence[Segment], pair_TD: Tensor | None = None
 ) -> Tensor:
     """The inverse of `split_modalities`, for tensors of any width and number of axes behind the tokens."""
-    if pair_TD is not None:
-        # A pair is then of one way, like a stream of one modality.
-        ways = [image_TD, text_TD, pair_TD]
-        taken, parts = [0, 0, 0], []
-        for segment in segments:
-            way = 1 if segment.image_length == 0 else 0 if segment.image_length == segment.length else 2
-            size = segment.batch * segment.length
-            parts.append(ways[way].narrow(0, taken[way], size))
-            taken[way] += size
-        return torch.cat(parts)
-    image_sizes = [s.batch * s.image_length for s in segments]
-    text_sizes = [s.batch * (s.length - s.image_length) for s in segments]
+    ways = [image_TD, text_TD] if pair_TD is None else [image_TD, text_TD, pair_TD]
+    taken = [0] * len(ways)
+
+    def take(way: int, size: int) -> Tensor:
+        taken[way] += size
+        return ways[way].narrow(0, taken[way] - size, size)
+
     parts = []
-    for segment, image, text in zip(segments, image_TD.split(image_sizes), text_TD.split(text_sizes), strict=True):
-        if segment.image_length in (0, segment.length):
-            parts.append(image if segment.image_length else text)
-            continue
-        rows = [image.unflatten(0, (segment.batch, -1)), text.unflatten(0, (segment.batch, -1))]
-        parts.append(torch.cat(rows, dim=1).flatten(0, 1))
+    for segment in segments:
+        rows, cut = segment.batch, segment.image_length
+        if cut in (0, segment.length):
+            parts.append(take(0 if cut else 1, rows * segment.length))
+        elif pair_TD is not None:
+            parts.append(take(2, rows * segment.length))
+        else:
+            image, text = take(0, rows * cut), take(1, rows * (segment.length - cut))
+            both = [image.unflatten(0, (rows, -1)), text.unflatten(0, (rows, -1))]
+            parts.append(torch.cat(both, dim=1).flatten(0, 1))
     return torch.cat(parts)
 
 

@@ -12,6 +12,8 @@ from mm_mhmoe.batch import ImageTextBatch
 from mm_mhmoe.config import TextConfig, VisionConfig
 from mm_mhmoe.models.tasks import PretrainModel
 from mm_mhmoe.models.visual_tokenizer import VisualTokenizer
+from mm_mhmoe.objectives.masked import HiddenPart, hidden_parts
+from mm_mhmoe.objectives.picture_targets import CodeTarget
 
 
 class HiddenPredictions(NamedTuple):
@@ -37,7 +39,7 @@ class HiddenPredictor(nn.Module):
                 f"{visual_tokenizer.config.num_codes}; name the one that it was pretrained with"
             )
         self.model = model
-        self.visual_tokenizer = visual_tokenizer
+        self.target = CodeTarget(visual_tokenizer)
 
     @property
     def vision(self) -> VisionConfig:
@@ -51,22 +53,13 @@ class HiddenPredictor(nn.Module):
     def predict_hidden(self, batch: ImageTextBatch, stream: str) -> dict[str, HiddenPredictions]:
         """Of each modality of the stream, by the names that the masked losses have."""
         states = self.model.encoder(batch).streams[0]
-        pair = batch.images is not None and batch.texts is not None
-        found: dict[str, HiddenPredictions] = {}
-        if batch.images is not None and batch.images.masked_BN is not None:
-            assert states.image_BND is not None
-            codes_BN = self.visual_tokenizer.codes(batch.images.pixels_BCHW)
-            name = f"{stream}_image" if pair else stream
-            found[name] = _predictions(states.image_BND[:, 1:], batch.images.masked_BN, codes_BN, self.model.image_head)
-        if batch.texts is not None and batch.texts.masked_BL is not None:
-            assert states.text_BLD is not None
-            name = f"{stream}_text" if pair else stream
-            found[name] = _predictions(states.text_BLD, batch.texts.masked_BL, batch.texts.ids_BL, self.model.text_head)
-        return found
+        parts = hidden_parts(self.model, self.target, stream, batch, states)
+        return {name: _predictions(part) for name, part in parts.items()}
 
 
-def _predictions(states_BLD: Tensor, masked_BL: Tensor, targets_BL: Tensor, head: nn.Module) -> HiddenPredictions:
-    logits_MV, targets_M = head(states_BLD[masked_BL]).float(), targets_BL[masked_BL]
+def _predictions(part: HiddenPart) -> HiddenPredictions:
+    masked_BL = part.masked_BL
+    logits_MV, targets_M = part.head(part.states_BLD[masked_BL]).float(), part.targets_BL[masked_BL]
     return HiddenPredictions(
         rows_M=masked_BL.nonzero()[:, 0],
         nats_M=F.cross_entropy(logits_MV, targets_M, reduction="none"),

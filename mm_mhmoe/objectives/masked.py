@@ -90,14 +90,8 @@ def masked_losses(
     output = model.encoder(*(stream for _, stream in present), *extra)
     losses: dict[str, MaskedLoss] = {}
     for (name, stream), states in zip(present, output.streams[: len(present)], strict=True):
-        pair = stream.images is not None and stream.texts is not None
-        parts: dict[str, _Part] = {}
-        if stream.images is not None:
-            parts[f"{name}_image" if pair else name] = _image_part(model, target, stream.images, states)
-        if stream.texts is not None:
-            parts[f"{name}_text" if pair else name] = _text_part(model, stream.texts, states)
         cls_BD = _cls(states)
-        for key, part in parts.items():
+        for key, part in hidden_parts(model, target, name, stream, states).items():
             losses[key] = part.loss(part.states_BLD, part.masked_BL, part.targets_BL, part.head)
             if from_cls:
                 if part.positions_LD is None:
@@ -111,7 +105,7 @@ def masked_losses(
     return losses, output
 
 
-class _Part(NamedTuple):
+class HiddenPart(NamedTuple):
     """What is hidden in one modality of a stream, and where the encoder's states of it are."""
 
     states_BLD: Tensor
@@ -122,6 +116,23 @@ class _Part(NamedTuple):
     loss: Callable[[Tensor, Tensor, Tensor, Callable[[Tensor], Tensor]], MaskedLoss]
 
 
+def hidden_parts(
+    model: PretrainModel, target: PictureTarget, name: str, stream: ImageTextBatch, states: StreamStates
+) -> dict[str, HiddenPart]:
+    """What is hidden in each modality of the stream `name`, by the name of its loss.
+
+    Raises:
+        ValueError: pictures or texts have no mask.
+    """
+    pair = stream.images is not None and stream.texts is not None
+    parts: dict[str, HiddenPart] = {}
+    if stream.images is not None:
+        parts[f"{name}_image" if pair else name] = _image_part(model, target, stream.images, states)
+    if stream.texts is not None:
+        parts[f"{name}_text" if pair else name] = _text_part(model, stream.texts, states)
+    return parts
+
+
 def _cls(states: StreamStates) -> Tensor:
     """[CLS] of the row: the picture's where there is one, else the text's begin token."""
     row_BLD = states.image_BND if states.image_BND is not None else states.text_BLD
@@ -129,13 +140,13 @@ def _cls(states: StreamStates) -> Tensor:
     return row_BLD[:, 0]
 
 
-def _image_part(model: PretrainModel, target: PictureTarget, images: Images, states: StreamStates) -> _Part:
+def _image_part(model: PretrainModel, target: PictureTarget, images: Images, states: StreamStates) -> HiddenPart:
     assert states.image_BND is not None
     if images.masked_BN is None:
         raise ValueError("masked pretraining: a picture stream without patch masks; the data module must make them")
     targets_BN = target.of(images)
     positions_ND = model.encoder.image.positions_ND
-    return _Part(
+    return HiddenPart(
         states.image_BND[:, 1:],
         None if positions_ND is None else positions_ND[1:],
         images.masked_BN,
@@ -145,9 +156,9 @@ def _image_part(model: PretrainModel, target: PictureTarget, images: Images, sta
     )
 
 
-def _text_part(model: PretrainModel, texts: Texts, states: StreamStates) -> _Part:
+def _text_part(model: PretrainModel, texts: Texts, states: StreamStates) -> HiddenPart:
     assert states.text_BLD is not None
     if texts.masked_BL is None:
         raise ValueError("masked pretraining: a text stream without token masks; the data module must make them")
     positions_LD, head = model.encoder.text.positions_LD, model.text_head
-    return _Part(states.text_BLD, positions_LD, texts.masked_BL, texts.ids_BL, head, masked_cross_entropy)
+    return HiddenPart(states.text_BLD, positions_LD, texts.masked_BL, texts.ids_BL, head, masked_cross_entropy)

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +52,17 @@ def test_the_published_details(named) -> None:
     assert rows * run.devices * run.accumulate == PAPER[name]
 
 
+def check_told(content: str, made: dict[str, Any], command: str) -> None:
+    """The header names the command, and what it prints."""
+    told = re.search(r"# +(.+) parameters, (.+) on all devices, (.+) on each\n", content)
+    assert told is not None and command in content
+    assert told.groups() == (
+        amount(made["parameters"]["total"]),
+        amount(made["flops_per_step"], "FLOPs"),
+        amount(made["bytes_per_device"]["total"], "B"),
+    )
+
+
 def test_the_cost_that_is_told(named) -> None:
     name, content, values = named
     made = make_plan(
@@ -60,13 +72,7 @@ def test_the_cost_that_is_told(named) -> None:
         arithmetic=Arithmetic(precision="bf16-mixed", device="cuda"),
         num_codes=8192,
     ).to_dict()
-    told = re.search(r"# +(.+) parameters, (.+) on all devices, (.+) on each\n", content)
-    assert told is not None and f"--run_config configs/pretrain/{name}.yaml --devices 8" in content
-    assert told.groups() == (
-        amount(made["parameters"]["total"]),
-        amount(made["flops_per_step"], "FLOPs"),
-        amount(made["bytes_per_device"]["total"], "B"),
-    )
+    check_told(content, made, f"--run_config configs/pretrain/{name}.yaml --devices 8")
     assert made["bytes_per_device"]["total"] < 80e9, "more than the hardware that is named"
 
 
@@ -82,13 +88,7 @@ def test_the_cost_that_a_small_one_tells(name: str) -> None:
         arithmetic=Arithmetic(precision=precision, device=device),
         num_codes=codes,
     ).to_dict()
-    told = re.search(r"# +(.+) parameters, (.+) on all devices, (.+) on each\n", content)
-    assert told is not None and f"--run_config configs/pretrain/{name}.yaml --devices 1" in content
-    assert told.groups() == (
-        amount(made["parameters"]["total"]),
-        amount(made["flops_per_step"], "FLOPs"),
-        amount(made["bytes_per_device"]["total"], "B"),
-    )
+    check_told(content, made, f"--run_config configs/pretrain/{name}.yaml --devices 1")
     assert (values["run"].precision, values["run"].accelerator) == (precision, "gpu" if device == "cuda" else "cpu")
 
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from mm_mhmoe_eval.kinds import ScoredData
 from mm_mhmoe_eval.kinds.masked import score
-from mm_mhmoe_eval.protocol import Hidden
 
 from mm_mhmoe.batch import ImageTextBatch
 from mm_mhmoe.commands.sources import data_path
 from mm_mhmoe.config import TextConfig, VisionConfig
+from mm_mhmoe.objectives.held_out import HiddenPredictions
 
 PAIRS = 8
 
@@ -29,7 +29,7 @@ class Guesser:
         self.knows_first = knows_first
         self.seen: list[tuple[str, str, list[int]]] = []
 
-    def predict_hidden(self, batch: ImageTextBatch, stream: str) -> dict[str, Hidden]:
+    def predict_hidden(self, batch: ImageTextBatch, stream: str) -> dict[str, HiddenPredictions]:
         found = {}
         masks = {
             "image": batch.images.masked_BN if batch.images else None,
@@ -44,7 +44,7 @@ class Guesser:
             rows_M = masked.nonzero()[:, 0]
             known_M = (rows_M == 0) & self.knows_first
             nats_M = torch.where(known_M, 0.0, math.log(7))
-            found[f"{stream}_{name}" if stream == "pairs" else stream] = Hidden(rows_M, nats_M, known_M)
+            found[f"{stream}_{name}" if stream == "pairs" else stream] = HiddenPredictions(rows_M, nats_M, known_M)
         return found
 
 

@@ -1,8 +1,5 @@
 """Two real processes over gloo. Truth: one process with the batches of both as one. Batches are random."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,21 +19,10 @@ def given():
 
 
 @pytest.fixture(scope="module")
-def ranks(given, tmp_path_factory):
+def ranks(given, two_ranks, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     torch.save(given, folder / "given.pt")
-    script = Path(__file__).with_name("rank_of_two.py")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    running = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(rank), str(folder)], stderr=subprocess.PIPE, text=True, env=environment
-        )
-        for rank in (0, 1)
-    ]
-    for process in running:
-        _, errors = process.communicate(timeout=300)  # seconds on an idle machine, minutes on a busy one
-        assert process.returncode == 0, errors[-3000:]
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    return two_ranks(Path(__file__).with_name("rank_of_two.py"), folder)
 
 
 def test_loss_and_gradients_are_those_of_both_batches_as_one(given, ranks):

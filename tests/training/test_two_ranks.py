@@ -3,9 +3,6 @@
 All in float64, so that no choice of an expert hangs on the order of a sum.
 """
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -60,23 +57,12 @@ def multiway(config, stream):
 
 
 @pytest.fixture(scope="module")
-def ranks(given, multiway, tmp_path_factory):
+def ranks(given, multiway, two_ranks, tmp_path_factory):
     """What each of the two processes found, by case."""
     folder = tmp_path_factory.mktemp("ranks")
     torch.save(given, folder / "given.pt")
     torch.save(multiway, folder / "multiway.pt")
-    script = Path(__file__).with_name("rank_of_two.py")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    running = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(rank), str(folder)], stderr=subprocess.PIPE, text=True, env=environment
-        )
-        for rank in (0, 1)
-    ]
-    for process in running:
-        _, errors = process.communicate(timeout=300)  # seconds on an idle machine, minutes on a busy one
-        assert process.returncode == 0, errors[-3000:]
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    return two_ranks(Path(__file__).with_name("rank_of_two.py"), folder)
 
 
 def rebuilt(case):

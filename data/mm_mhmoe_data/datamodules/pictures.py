@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mm_mhmoe.batch import ImageTextBatch
 from mm_mhmoe.config import VisionConfig
 from mm_mhmoe_data.config import DataConfig
-from mm_mhmoe_data.datamodules.steps import StepDataModule, train_transform
-from mm_mhmoe_data.ring import Empty, fresh
+from mm_mhmoe_data.datamodules.steps import OneStreamDataModule, train_transform
 from mm_mhmoe_data.samples import Pictures, Stream
 from mm_mhmoe_data.sources import Streams
 
 
-class PictureDataModule(StepDataModule):
+class PictureDataModule(OneStreamDataModule):
     """Pictures alone, for the visual tokenizer: ImageTextBatch."""
 
     def __init__(
@@ -35,9 +33,3 @@ class PictureDataModule(StepDataModule):
         pictures = Pictures(self.dataset, transform, grid=vision.grid, stream="vqkd", seed=seed)
         self.stream = Stream(self.dataset, pictures, None, self.quarantine)
         self.batch_size = batch_size
-
-    def setup(self, stage: str) -> None:
-        self.picks = self.steps(self.order, self.batch_size)
-
-    def make_batch(self, step: int, empty: Empty = fresh) -> ImageTextBatch:
-        return self.stream(self.picks(step), empty)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mm_mhmoe.batch import ImageTextBatch
 from mm_mhmoe.config import TextConfig, VisionConfig
 from mm_mhmoe_data.config import DataConfig
-from mm_mhmoe_data.datamodules.steps import StepDataModule, train_transform
-from mm_mhmoe_data.ring import Empty, fresh
+from mm_mhmoe_data.datamodules.steps import OneStreamDataModule, train_transform
 from mm_mhmoe_data.samples import Captions, Pictures, Stream
 from mm_mhmoe_data.sources import Streams
 from mm_mhmoe_data.tokenizer import Tokenizer
 
 
-class RetrievalDataModule(StepDataModule):
+class RetrievalDataModule(OneStreamDataModule):
     """Unmasked pairs: ImageTextBatch."""
 
     def __init__(
@@ -39,9 +37,3 @@ class RetrievalDataModule(StepDataModule):
         captions = Captions(self.dataset, tokenizer, text, stream="retrieval", seed=seed, captions=data.captions)
         self.stream = Stream(self.dataset, pictures, captions, self.quarantine)
         self.batch_size = batch_size
-
-    def setup(self, stage: str) -> None:
-        self.picks = self.steps(self.order, self.batch_size)
-
-    def make_batch(self, step: int, empty: Empty = fresh) -> ImageTextBatch:
-        return self.stream(self.picks(step), empty)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader
 from mm_mhmoe_data.config import DataConfig
 from mm_mhmoe_data.quarantine import Quarantine
 from mm_mhmoe_data.ring import Empty, fresh, step_loader
+from mm_mhmoe_data.samples import Picks
 from mm_mhmoe_data.sampling import Order, StepOrder, StepSampler
 from mm_mhmoe_data.transforms import TrainTransform
 
@@ -78,3 +80,17 @@ class StepDataModule(L.LightningDataModule):
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.start = state["batches"]
+
+
+class OneStreamDataModule(StepDataModule):
+    """Batches of one stream, `batch_size` samples of `order` a step, of which `stream` makes a batch."""
+
+    order: Order
+    stream: Callable[[Picks, Empty], Any]
+    batch_size: int
+
+    def setup(self, stage: str) -> None:
+        self.picks = self.steps(self.order, self.batch_size)
+
+    def make_batch(self, step: int, empty: Empty = fresh) -> Any:
+        return self.stream(self.picks(step), empty)

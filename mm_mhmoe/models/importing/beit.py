@@ -23,9 +23,9 @@ from mm_mhmoe.nn.relative_position import CLS_ENTRIES
 
 _TABLE = "relative_position_bias_table"
 _SHARED = f"rel_pos_bias.{_TABLE}"
-# Buffers that follow from the size; the heads of classification; the extra blocks and head that BEiT-v2 pretrains [CLS]
-# with, which no user of the encoder has.
-_LEFT_OUT = re.compile(r".*relative_position_index|head\..*|cls_pt_(layers|norm|lm_head)\..*")
+# Buffers that follow from the size; heads, of which `beit_model` takes that of codes; the extra blocks and head that
+# BEiT-v2 pretrains [CLS] with, which no user of the encoder has.
+_LEFT_OUT = re.compile(r".*relative_position_index|(lm_)?head\..*|cls_pt_(layers|norm|lm_head)\..*")
 _NORM_EPS = 1e-6
 # Of the base model; where a fresh one starts is all that it says.
 _LAYER_SCALE = 0.1
@@ -104,7 +104,6 @@ def beit_encoder(weights: Mapping[str, Tensor], config: EncoderConfig, source: s
         ValueError: a weight is absent, of another shape, or one that this encoder does not have; names it.
     """
     kept = {k: v for k, v in weights.items() if not _LEFT_OUT.fullmatch(k)}
-    kept = {k: v for k, v in kept.items() if not k.startswith("lm_head.")}
     take = Taken(kept, prefix="", source=source)
     dim, ffn_dim, patch = config.dim, config.ffn_dim, config.vision.patch_size
     table = ((2 * config.vision.grid - 1) ** 2 + CLS_ENTRIES, config.num_heads)
