@@ -31,6 +31,7 @@ COMMANDS: Tree = {
                 "Turn a source into WebDataset shards.",
                 {
                     "openclipart": "build:openclipart",
+                    "statements": "build:statements",
                     "tuxpaint": "build:tuxpaint",
                     "debian-handbook": "build:debian_handbook",
                     "text": "build:text",
@@ -90,6 +91,7 @@ COMMANDS: Tree = {
 SUMMARIES = {
     "demo": "The whole path on the shipped clip-art, ending in an HTML report.",
     "data build openclipart": "Drawings with captions and questions, from Debian's Open Clip Art.",
+    "data build statements": "Sentences that are true or false of two clip-art pictures, as NLVR2 has them.",
     "data build tuxpaint": "Pictures with captions in 78 languages, from Tux Paint's stamps.",
     "data build debian-handbook": "Paragraphs of one book in 26 languages.",
     "data build text": "Texts from plain files, JSON lines, Wikipedia or the Bible.",
