@@ -1,6 +1,6 @@
 """Kinds of tasks, by the name that a task's YAML gives: each a file with `score(model, data)`."""
 
-from mm_mhmoe_eval.kinds import masked, retrieval, vqa
+from mm_mhmoe_eval.kinds import masked, nlvr2, retrieval, vqa
 from mm_mhmoe_eval.kinds.scored import Kind, Scored, ScoredData
 
 _QUESTIONS = ("test", "test_questions", "test_annotations")
@@ -9,6 +9,7 @@ KINDS: dict[str, Kind] = {
     "retrieval": Kind(score=retrieval.score),
     "vqa": Kind(score=vqa.score, needs=_QUESTIONS, together=_QUESTIONS),
     "masked": Kind(score=masked.score),
+    "nlvr2": Kind(score=nlvr2.score),
 }
 
 __all__ = ["KINDS", "Kind", "Scored", "ScoredData"]
