@@ -62,7 +62,11 @@ COMMANDS: Tree = {
     "pretrain": "pretrain:pretrain",
     "finetune": (
         "Train a pretrained encoder for a task.",
-        {"retrieval": "finetune.retrieval:retrieval", "vqa": "finetune.vqa:vqa"},
+        {
+            "retrieval": "finetune.retrieval:retrieval",
+            "vqa": "finetune.vqa:vqa",
+            "captioning": "finetune.captioning:captioning",
+        },
     ),
     "eval": "evaluate:evaluate_model",
     "analyze": "analyze:analyze",
@@ -118,6 +122,7 @@ SUMMARIES = {
     "pretrain": "Masked pretraining on pictures, texts and pairs.",
     "finetune retrieval": "Contrastive fine-tuning of a dual encoder.",
     "finetune vqa": "Fine-tuning on questions about pictures.",
+    "finetune captioning": "Fine-tuning on captions, which the model then writes.",
     "eval": "Score a model on tasks.",
     "analyze": "Show where a model's routers send its tokens, in figures and numbers.",
     "paper-table": "Dense, X-MoE and MH-MoE encoders side by side, as in the paper's Table 1, at a small size.",

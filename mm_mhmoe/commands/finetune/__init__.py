@@ -1,6 +1,7 @@
 """`mm-mhmoe finetune TASK`: a file a task."""
 
+from mm_mhmoe.commands.finetune.captioning import captioning
 from mm_mhmoe.commands.finetune.retrieval import retrieval
 from mm_mhmoe.commands.finetune.vqa import vqa
 
-__all__ = ["retrieval", "vqa"]
+__all__ = ["captioning", "retrieval", "vqa"]
