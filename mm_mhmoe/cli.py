@@ -63,7 +63,12 @@ COMMANDS: Tree = {
     "pretrain": "pretrain:pretrain",
     "finetune": (
         "Train a pretrained encoder for a task.",
-        {"retrieval": "finetune.retrieval:retrieval", "vqa": "finetune.vqa:vqa", "nlvr2": "finetune.nlvr2:nlvr2"},
+        {
+            "retrieval": "finetune.retrieval:retrieval",
+            "vqa": "finetune.vqa:vqa",
+            "nlvr2": "finetune.nlvr2:nlvr2",
+            "classification": "finetune.classification:classification",
+        },
     ),
     "eval": "evaluate:evaluate_model",
     "analyze": "analyze:analyze",
@@ -120,6 +125,7 @@ SUMMARIES = {
     "pretrain": "Masked pretraining on pictures, texts and pairs.",
     "finetune retrieval": "Contrastive fine-tuning of a dual encoder.",
     "finetune vqa": "Fine-tuning on questions about pictures.",
+    "finetune classification": "Fine-tuning on classes of pictures.",
     "finetune nlvr2": "Fine-tuning on sentences that are true or false of two pictures.",
     "eval": "Score a model on tasks.",
     "analyze": "Show where a model's routers send its tokens, in figures and numbers.",
