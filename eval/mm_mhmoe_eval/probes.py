@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-L2_CHOICES = tuple(10.0**power for power in range(-6, 2))
+L2_CHOICES = tuple(10.0**power for power in range(-5, 1))
 
 
 def nearest_neighbours(
