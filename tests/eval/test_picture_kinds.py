@@ -9,11 +9,13 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from mm_mhmoe_data.clip_benchmark import read_clip_benchmark
 from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_data.statements import read_statements
 from mm_mhmoe_data.tokenizer import Tokenizer, train_tokenizer
@@ -147,3 +149,19 @@ def test_what_does_not_fit(run) -> None:
     with pytest.raises(ValueError, match="options: colour is not one of kind=probe"):
         Task(name="p", version=1, kind="probe", description="", data={"test": "t", "train": "t"}, metrics=(),
              options={"colour": "red"})  # fmt: skip
+
+
+def test_sets_of_clip_benchmark_as_they_are(run) -> None:
+    root = Path(__file__).parents[1] / "data" / "files" / "clip_benchmark" / "classification"
+    split = read_clip_benchmark(root)
+    data = {"test": root / "test"}
+    whole = Task(name="c", version=1, kind="classification", description="", data={"test": "test"}, metrics=())
+    model = make(ClassificationModel, split.classnames)
+    found = run(model, whole, data)
+    dataset = ShardDataset(root / "test", "images")
+    right = [int(model.class_logits(pixels(dataset, i)).argmax()) == split.labels(i)[0] for i in range(len(split))]
+    assert found.record.metrics["accuracy@1"] == pytest.approx(sum(right) / len(right))
+    with pytest.raises(ValueError, match="the model tells 2 classes"):
+        run(make(ClassificationModel, ["cat", "dog"]), whole, data)
+    by_name = replace(whole, kind="zero_shot")
+    assert run(make(RetrievalModel, 8), by_name, data).record.metrics["templates"] == len(split.templates) == 2
