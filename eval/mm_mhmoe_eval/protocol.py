@@ -39,6 +39,15 @@ class EmbedsPairs(HasInputs, Protocol):
 
 
 @runtime_checkable
+class RescoresPairs(EmbedsPairs, Protocol):
+    """Also reads a picture and a text together, to put the best candidates of a query into a better order."""
+
+    def rescore(self, pairs: ImageTextBatch, cosine_B: Tensor) -> Tensor:
+        """Scores (B,), higher for what belongs together, given the cosines of the pairs' embeddings."""
+        ...
+
+
+@runtime_checkable
 class AnswersQuestions(HasInputs, Protocol):
     """Answers a question about a picture from a fixed list of answers."""
 

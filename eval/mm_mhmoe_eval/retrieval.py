@@ -111,6 +111,22 @@ def chance_recall(right_Q: Tensor, candidates: int, k: int) -> float:
     return (1 - miss_Q).mean().item()
 
 
+def new_ranks(rank_Q: Tensor, score_QK: Tensor, own_QK: Tensor) -> Tensor:
+    """Ranks (Q,) after each query's K best candidates got new scores.
+
+    A query with no own candidate among them keeps its rank. The others' is one plus the number of foreign candidates,
+    among the K, that score as much as the best own one (within `TIE`) or more.
+
+    Args:
+        rank_Q: ranks before.
+        score_QK: new scores.
+        own_QK: which candidates belong to the query.
+    """
+    best_Q1 = score_QK.masked_fill(~own_QK, -torch.inf).amax(1, keepdim=True)
+    before_Q = ((score_QK >= best_Q1 - TIE) & ~own_QK).sum(1)
+    return torch.where(own_QK.any(1), before_Q + 1, rank_Q)
+
+
 def top_k(query_QE: Tensor, candidate_CE: Tensor, k: int, *, chunk: int = 1024) -> tuple[Tensor, Tensor]:
     """Indices (Q, K) and scores (Q, K) of the k best candidates, best first, equal scores by index."""
     k = min(k, len(candidate_CE))

@@ -89,7 +89,10 @@ def evaluate(
     if batch_size < 1 or (limit is not None and limit < 1):
         raise ValueError(f"batch_size={batch_size} and limit={limit} must be 1 or more")
     paths = _paths(task, data_dir, data or {})
-    read = ScoredData(paths=paths, tokenizer=tokenizer, batch_size=batch_size, limit=limit, device=device)
+    options = {**KINDS[task.kind].options, **task.options}
+    read = ScoredData(
+        paths=paths, tokenizer=tokenizer, batch_size=batch_size, limit=limit, device=device, options=options
+    )
     started = time.perf_counter()
     with _scoring(model):
         scored = KINDS[task.kind].score(model, read)
@@ -107,7 +110,12 @@ def evaluate(
         per_sample={name: [round(value, 4) for value in values] for name, values in scored.per_sample.items()},
         samples=len(scored.samples),
         seed=seed,
-        config={"model": facts.config, "batch_size": batch_size, "limit": limit},
+        config={
+            "model": facts.config,
+            "batch_size": batch_size,
+            "limit": limit,
+            **({"options": options} if options else {}),
+        },
         git_hash=git_hash(Path(__file__).parent),
         parameters_total=total,
         parameters_active=facts.parameters_active,

@@ -16,7 +16,7 @@ metrics: [vqa]
 
 
 def test_every_task_parses() -> None:
-    assert list_tasks() == ["masked_openclipart", "masked_tuxpaint", "retrieval_openclipart", "vqa_openclipart"]
+    assert {"masked_openclipart", "retrieval_coco", "retrieval_openclipart", "vqa_openclipart"} <= set(list_tasks())
     for name in list_tasks():
         task = load_task(name)
         assert task.name == name
@@ -31,7 +31,7 @@ def test_a_task_of_the_users_own(tmp_path: Path) -> None:
 
 
 def test_unknown_task_lists_the_known() -> None:
-    with pytest.raises(ValueError, match="retrieval_openclipart, vqa_openclipart"):
+    with pytest.raises(ValueError, match="retrieval_openclipart, .*vqa_openclipart"):
         load_task("coco")
     with pytest.raises(ValueError, match="does not exist"):
         load_task("nowhere.yaml")

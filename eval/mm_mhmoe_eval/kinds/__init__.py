@@ -1,12 +1,13 @@
 """Kinds of tasks, by the name that a task's YAML gives: each a file with `score(model, data)`."""
 
-from mm_mhmoe_eval.kinds import masked, retrieval, vqa
+from mm_mhmoe_eval.kinds import masked, multilingual, retrieval, vqa
 from mm_mhmoe_eval.kinds.scored import Kind, Scored, ScoredData
 
 _QUESTIONS = ("test", "test_questions", "test_annotations")
 
 KINDS: dict[str, Kind] = {
-    "retrieval": Kind(score=retrieval.score),
+    "retrieval": Kind(score=retrieval.score, options={"rerank": 0}),
+    "multilingual_retrieval": Kind(score=multilingual.score),
     "vqa": Kind(score=vqa.score, needs=_QUESTIONS, together=_QUESTIONS),
     "masked": Kind(score=masked.score),
 }

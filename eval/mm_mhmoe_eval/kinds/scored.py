@@ -17,6 +17,7 @@ class ScoredData:
     paths:  by the names of the task's data.
     limit:  only the first so many samples; None: all.
     device: where batches go.
+    options: of the task, all that its kind has (`Kind.options`).
     """
 
     paths: Mapping[str, str | Path]
@@ -24,6 +25,7 @@ class ScoredData:
     batch_size: int
     limit: int | None
     device: torch.device | str
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +49,10 @@ class Kind:
 
     needs:    names of the data without which nothing can be scored.
     together: names of the data that replace the task's own only all at once: they describe one another.
+    options:  what a task can set under `options`, with the values where it does not.
     """
 
     score: Callable[[Any, ScoredData], Scored]
     needs: tuple[str, ...] = ("test",)
     together: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)

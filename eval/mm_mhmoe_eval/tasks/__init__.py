@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ class Task:
                    glob or brace range). vqa: also test_questions and test_annotations, in VQAv2's format;
                    train_questions and train_annotations, when given, teach the question-only baseline.
     metrics:       those that a summary shows first.
+    options:       what the kind leaves to the task (`Kind.options`), such as rerank of a retrieval task.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Task:
     description: str
     data: dict[str, str]
     metrics: tuple[str, ...]
+    options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -46,6 +48,12 @@ class Task:
         missing = [name for name in KINDS[self.kind].needs if name not in self.data]
         if missing:
             raise ValueError(f"data lacks {', '.join(missing)}, which kind={self.kind} needs")
+        known = KINDS[self.kind].options
+        if not isinstance(self.options, dict) or not set(self.options) <= set(known):
+            raise ValueError(f"options={self.options!r} must map some of {', '.join(known) or 'no names'} to values")
+        for name, value in self.options.items():
+            if type(value) is not type(known[name]):
+                raise ValueError(f"options.{name}={value!r} must be of type {type(known[name]).__name__}")
 
 
 def list_tasks() -> list[str]:
@@ -82,8 +90,9 @@ def _parse(text: str, where: str) -> Task:
         raise ValueError(f"task {where} is not YAML: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"task {where} must be a mapping, is {type(values).__name__}")
-    names = {f.name for f in fields(Task)}
-    missing, unknown = sorted(names - set(values)), sorted(map(str, set(values) - names))
+    needed = {f.name for f in fields(Task) if f.default_factory is MISSING}
+    missing = sorted(needed - set(values))
+    unknown = sorted(map(str, set(values) - {f.name for f in fields(Task)}))
     if missing or unknown:
         raise ValueError(
             f"task {where}: missing fields {', '.join(missing) or 'none'}, unknown fields "
