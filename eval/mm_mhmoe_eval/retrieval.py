@@ -132,12 +132,26 @@ def top_k(query_QE: Tensor, candidate_CE: Tensor, k: int, *, chunk: int = 1024) 
     k = min(k, len(candidate_CE))
     indices, scores = [], []
     for _, score_QC in _score_chunks(query_QE.detach().float().cpu(), candidate_CE.detach().float().cpu(), chunk):
-        score_QK, index_QK = score_QC.sort(dim=1, descending=True, stable=True)
-        scores.append(score_QK[:, :k].clone())
-        indices.append(index_QK[:, :k].clone())
+        score_QK, index_QK = _largest(score_QC, k)
+        scores.append(score_QK)
+        indices.append(index_QK)
     if not scores:
         return torch.zeros(0, k, dtype=torch.long), torch.zeros(0, k)
     return torch.cat(indices), torch.cat(scores)
+
+
+def _largest(score_QC: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of each row and their places, largest first, equal ones by place."""
+    score_QK, index_QK = score_QC.topk(k, dim=1)
+    index_QK = index_QK.sort(dim=1).values
+    order_QK = score_QC.gather(1, index_QK).sort(dim=1, descending=True, stable=True).indices
+    index_QK = index_QK.gather(1, order_QK)
+    # Where some that equal the last one did not get in, topk may have taken any of them: sort these rows as a whole.
+    last_Q1 = score_QK[:, -1:]
+    unclear_Q = (score_QC == last_Q1).sum(1) > (score_QK == last_Q1).sum(1)
+    if unclear_Q.any():
+        index_QK[unclear_Q] = score_QC[unclear_Q].sort(dim=1, descending=True, stable=True).indices[:, :k]
+    return score_QK, index_QK
 
 
 def _score_chunks(query_QE: Tensor, candidate_CE: Tensor, chunk: int) -> Iterator[tuple[int, Tensor]]:

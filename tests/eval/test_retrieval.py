@@ -126,6 +126,15 @@ def test_top_k_is_best_first_and_stable() -> None:
     assert top_k(query[:0], candidates, 2)[0].shape == (0, 2)
 
 
+@settings(max_examples=100, deadline=None)
+@given(problems(), st.integers(1, 9))
+def test_top_k_is_the_head_of_a_stable_sort(problem: tuple[torch.Tensor, torch.Tensor, list[int]], k: int) -> None:
+    image_ME, text_NE, _ = problem
+    score, index = (text_NE @ image_ME.T).sort(dim=1, descending=True, stable=True)
+    found_index, found_score = top_k(text_NE, image_ME, k, chunk=2)
+    assert torch.equal(found_index, index[:, :k]) and torch.equal(found_score, score[:, :k])
+
+
 @pytest.mark.parametrize(
     ("image", "text", "owner", "message"),
     [
