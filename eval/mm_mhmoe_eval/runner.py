@@ -166,7 +166,7 @@ def _paths(task: Task, data_dir: str | Path | None, data: Mapping[str, str | Pat
     paths: dict[str, str | Path] = {name: data.get(name, root / path) for name, path in task.data.items()}
     if "test_questions" in data:  # the task's own training questions say nothing about other test questions
         paths = {name: path for name, path in paths.items() if not name.startswith("train_") or name in data}
-    together = KINDS[task.kind].together
+    together = [name for name in KINDS[task.kind].together if name in task.data]
     if "test" in data and not set(together) <= set(data):
         raise ValueError(f"data: test is given without all of {', '.join(together)}; they belong together")
     return paths

@@ -12,7 +12,7 @@ import pytest
 import torch
 from mm_mhmoe_data.shards import Shard
 from mm_mhmoe_eval import runner
-from mm_mhmoe_eval.kinds import embedded, retrieval, vqa
+from mm_mhmoe_eval.kinds import answered, embedded, retrieval, vqa
 from mm_mhmoe_eval.results import read_record
 from mm_mhmoe_eval.rows import chance_row, question_only_row, question_type_counts, score_row
 from mm_mhmoe_eval.tasks import Task
@@ -55,7 +55,7 @@ QUESTIONS = {
 class Pairs:
     """Picture i and text i both hold the number i."""
 
-    def __init__(self, shards: str) -> None:
+    def __init__(self, shards: str, parts: str = "pairs") -> None:
         self.keys = [f"key{i}" for i in range(PAIRS)]
 
     def __len__(self) -> int:
@@ -127,7 +127,7 @@ def data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(embedded, "iterate_pairs", iterate_pairs)
     monkeypatch.setattr(embedded, "iterate_texts", iterate_texts)
     monkeypatch.setattr(vqa, "iterate_vqa", iterate_vqa)
-    monkeypatch.setattr(vqa, "read_vqa", lambda questions, annotations: QUESTIONS[Path(questions).name])
+    monkeypatch.setattr(answered, "read_vqa", lambda questions, annotations: QUESTIONS[Path(questions).name])
     monkeypatch.setattr(runner, "expand_shards", lambda path: [Shard(path)])
     for name in ("test", "q", "a", "tq", "ta"):
         (tmp_path / name).write_text(name)

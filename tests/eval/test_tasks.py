@@ -44,7 +44,7 @@ def test_unknown_task_lists_the_known() -> None:
         ("version: 2", "version: two", "version"),
         ("name: mine", "", "missing fields name"),
         ("name: mine", "name: mine\nextra: 1", "unknown fields extra"),
-        ("test_annotations: a.json", "", "lacks test_annotations"),
+        ("test_questions: q.json, ", "", "lacks test_questions"),
         ("metrics: [vqa]", "metrics: vqa", "metrics"),
         ("name: mine", "name: [", "not YAML"),
         ("name: mine", "name: !!python/object/apply:os.getcwd []", "not YAML"),

@@ -1,14 +1,16 @@
 """Kinds of tasks, by the name that a task's YAML gives: each a file with `score(model, data)`."""
 
-from mm_mhmoe_eval.kinds import masked, multilingual, retrieval, vqa
+from mm_mhmoe_eval.kinds import masked, multilingual, open_vqa, retrieval, vqa
 from mm_mhmoe_eval.kinds.scored import Kind, Scored, ScoredData
 
-_QUESTIONS = ("test", "test_questions", "test_annotations")
+_ASKED = ("test", "test_questions")
+_QUESTIONS = (*_ASKED, "test_annotations")
 
 KINDS: dict[str, Kind] = {
     "retrieval": Kind(score=retrieval.score, options={"rerank": 0}),
     "multilingual_retrieval": Kind(score=multilingual.score),
-    "vqa": Kind(score=vqa.score, needs=_QUESTIONS, together=_QUESTIONS),
+    "vqa": Kind(score=vqa.score, needs=_ASKED, together=_QUESTIONS),
+    "open_vqa": Kind(score=open_vqa.score, needs=_ASKED, together=_QUESTIONS, options=open_vqa.OPTIONS),
     "masked": Kind(score=masked.score),
 }
 
