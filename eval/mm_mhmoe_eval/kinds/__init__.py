@@ -1,6 +1,6 @@
 """Kinds of tasks, by the name that a task's YAML gives: each a file with `score(model, data)`."""
 
-from mm_mhmoe_eval.kinds import masked, multilingual, open_vqa, retrieval, vqa
+from mm_mhmoe_eval.kinds import masked, multilingual, nlvr2, open_vqa, retrieval, vqa
 from mm_mhmoe_eval.kinds.scored import Kind, Scored, ScoredData
 
 _ASKED = ("test", "test_questions")
@@ -12,6 +12,7 @@ KINDS: dict[str, Kind] = {
     "vqa": Kind(score=vqa.score, needs=_ASKED, together=_QUESTIONS),
     "open_vqa": Kind(score=open_vqa.score, needs=_ASKED, together=_QUESTIONS, options=open_vqa.OPTIONS),
     "masked": Kind(score=masked.score),
+    "nlvr2": Kind(score=nlvr2.score),
 }
 
 __all__ = ["KINDS", "Kind", "Scored", "ScoredData"]
