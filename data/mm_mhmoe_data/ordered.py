@@ -11,7 +11,7 @@ from mm_mhmoe_data.questions import Questions
 from mm_mhmoe_data.samples import Captions, Pictures, Stream, in_order
 from mm_mhmoe_data.sampling import Pick
 from mm_mhmoe_data.tokenizer import Tokenizer
-from mm_mhmoe_data.transforms import EvalTransform
+from mm_mhmoe_data.transforms import EvalTransform, Transform
 from mm_mhmoe_data.vqa_data import VQAExample
 
 
@@ -27,13 +27,14 @@ def iterate_pairs(
     text_mask: float = 0.0,
     seed: int = 0,
     chosen: Sequence[int] | None = None,
+    transform: Transform | None = None,
 ) -> Iterator[ImageTextBatch]:
     """All pairs, or those of these places in this order; masked where a ratio is given.
 
     Masks depend on the seed, the stream and the sample only. Of the streams of pictures and of texts, a pair's other
-    half is left out.
+    half is left out. Pictures come to the model's size by `transform`, by default as `EvalTransform` does it.
     """
-    transform = EvalTransform(vision.image_size)
+    transform = transform or EvalTransform(vision.image_size)
     pictures = Pictures(dataset, transform, grid=vision.grid, stream=stream, seed=seed, mask_ratio=image_mask)
     captions = Captions(dataset, tokenizer, text, stream=stream, seed=seed, mask_ratio=text_mask)
     picks = in_order(len(dataset) if chosen is None else len(chosen), batch_size)
