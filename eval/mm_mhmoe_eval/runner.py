@@ -113,6 +113,8 @@ def evaluate(
         parameters_active=facts.parameters_active,
         flops_per_sample=facts.flops_per_sample,
         wall_seconds=round(seconds, 3),
+        samples_per_second=round(len(scored.samples) / seconds, 2),
+        headline=[name for name in task.metrics if name in scored.metrics],
         checksums=_checksums(paths) | facts.checksums,
         environment=environment(),
         date=now(),

@@ -1,0 +1,98 @@
+"""Records of several models, read from where the user points."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+from mm_mhmoe_eval.comparison.clip_benchmark import from_clip_benchmark, is_clip_benchmark
+from mm_mhmoe_eval.results import ResultRecord, read_record
+
+_NAMED = re.compile(r"(?P<name>[^=/]+)=(?P<place>.+)\Z")
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """What is one row: a model, or several seeds of one, on any tasks."""
+
+    name: str
+    records: tuple[ResultRecord, ...]
+
+    def of(self, task: str) -> list[ResultRecord]:
+        """Its records of a task, in the order of their seeds."""
+        return sorted((record for record in self.records if record.task == task), key=lambda record: record.seed)
+
+
+def read_systems(places: Sequence[str]) -> list[System]:
+    """A system of each place: a record, a folder of records, or a pattern of either; `NAME=` before it names the row.
+
+    Without a name it is that of the model, or the place where several models, or several systems, would share it.
+
+    Raises ValueError for a place without records, a name that is there twice, or a seed that has a task twice.
+    """
+    found: list[tuple[str | None, str, list[ResultRecord]]] = []
+    for place in places:
+        match = _NAMED.match(place)
+        name, where = (match["name"], match["place"]) if match else (None, place)
+        found.append((name, where, _records(where)))
+    models = [{record.model for record in records} for _, _, records in found]
+    shared = Counter(model for group in models for model in group)
+    systems = []
+    for (name, where, records), group in zip(found, models, strict=True):
+        alone = next(iter(group)) if len(group) == 1 and all(shared[model] == 1 for model in group) else None
+        systems.append(System(name=name or (alone or where).removeprefix("local-dir:"), records=tuple(records)))
+    twice = [name for name, count in Counter(system.name for system in systems).items() if count > 1]
+    if twice:
+        raise ValueError(f"records: {twice[0]} is there twice; name rows by NAME=PATH")
+    for system in systems:
+        _check_seeds(system)
+    return systems
+
+
+def _records(where: str) -> list[ResultRecord]:
+    paths = [Path(path) for path in sorted(glob(where))] or [Path(where)]
+    records = []
+    for path in paths:
+        if path.is_dir():
+            inside = [_read(file, lenient=True) for file in sorted(path.rglob("*.json"))]
+            records += [record for record in inside if record is not None]
+        else:
+            records.append(_read(path))
+    found = [record for record in records if record is not None]
+    if not found:
+        raise ValueError(f"{where} holds no records; mm-mhmoe eval writes them to its --output_path")
+    return found
+
+
+def _read(path: Path, *, lenient: bool = False) -> ResultRecord | None:
+    """`lenient`: None for JSON of another kind, of which folders hold some."""
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; give records or folders that hold some")
+    values = _json(path)
+    if is_clip_benchmark(values):
+        return from_clip_benchmark(values, str(path))
+    if lenient and not (isinstance(values, dict) and "task" in values and "metrics" in values):
+        return None
+    return read_record(path)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        return None
+
+
+def _check_seeds(system: System) -> None:
+    seeds = Counter((record.task, record.seed) for record in system.records)
+    (task, seed), count = max(seeds.items(), key=lambda item: item[1])
+    if count > 1:
+        raise ValueError(
+            f"{system.name} has seed {seed} of {task} {count} times; give each record once, and models one by one"
+        )
