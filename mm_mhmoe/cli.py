@@ -62,7 +62,7 @@ COMMANDS: Tree = {
     "pretrain": "pretrain:pretrain",
     "finetune": (
         "Train a pretrained encoder for a task.",
-        {"retrieval": "finetune:retrieval", "vqa": "finetune:vqa"},
+        {"retrieval": "finetune.retrieval:retrieval", "vqa": "finetune.vqa:vqa"},
     ),
     "eval": "evaluate:evaluate_model",
     "analyze": "analyze:analyze",

@@ -1,0 +1,6 @@
+"""`mm-mhmoe finetune TASK`: a file a task."""
+
+from mm_mhmoe.commands.finetune.retrieval import retrieval
+from mm_mhmoe.commands.finetune.vqa import vqa
+
+__all__ = ["retrieval", "vqa"]
