@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from mm_mhmoe.batch import ImageTextBatch, VQABatch
 from mm_mhmoe.config import TextConfig, VisionConfig
 from mm_mhmoe_data.pipeline import Parts, ShardDataset
 from mm_mhmoe_data.questions import Questions
-from mm_mhmoe_data.samples import Captions, Pictures, Stream, in_order
-from mm_mhmoe_data.sampling import Pick
+from mm_mhmoe_data.ring import Empty, step_loader
+from mm_mhmoe_data.samples import Captions, Picks, Pictures, Stream, in_order
+from mm_mhmoe_data.sampling import Pick, StepSampler
 from mm_mhmoe_data.tokenizer import Tokenizer
 from mm_mhmoe_data.transforms import EvalTransform, Transform
 from mm_mhmoe_data.vqa_data import VQAExample
@@ -28,11 +30,17 @@ def iterate_pairs(
     seed: int = 0,
     chosen: Sequence[int] | None = None,
     transform: Transform | None = None,
+    workers: int = 0,
 ) -> Iterator[ImageTextBatch]:
     """All pairs, or those of these places in this order; masked where a ratio is given.
 
     Masks depend on the seed, the stream and the sample only. Of the streams of pictures and of texts, a pair's other
-    half is left out. Pictures come to the model's size by `transform`, by default as `EvalTransform` does it.
+    half is left out.
+
+    Args:
+        transform: brings pictures to the model's size; by default as `EvalTransform` does it.
+        workers: processes that make batches ahead. A batch's pixels then stay as they are while four further ones are
+            asked for (`step_loader`).
     """
     transform = transform or EvalTransform(vision.image_size)
     pictures = Pictures(dataset, transform, grid=vision.grid, stream=stream, seed=seed, mask_ratio=image_mask)
@@ -41,7 +49,7 @@ def iterate_pairs(
     if chosen is not None:
         picks = [[Pick(pick.epoch, chosen[pick.sample]) for pick in part] for part in picks]
     parts = (None if stream == "texts" else pictures, None if stream == "images" else captions)
-    yield from map(Stream(dataset, *parts), picks)
+    yield from _batches(Stream(dataset, *parts), picks, workers)
 
 
 def iterate_vqa(
@@ -52,8 +60,19 @@ def iterate_vqa(
     vision: VisionConfig,
     text: TextConfig,
     batch_size: int,
+    *,
+    transform: Transform | None = None,
+    workers: int = 0,
 ) -> Iterator[VQABatch]:
-    """All questions. Answers outside the list have no target."""
-    pictures = Pictures(dataset, EvalTransform(vision.image_size), grid=vision.grid, stream="vqa", seed=0)
+    """All questions. Answers outside the list have no target. The rest as for `iterate_pairs`."""
+    transform = transform or EvalTransform(vision.image_size)
+    pictures = Pictures(dataset, transform, grid=vision.grid, stream="vqa", seed=0)
     questions = Questions(dataset, examples, answers, pictures, tokenizer, text)
-    yield from map(questions, in_order(len(questions), batch_size))
+    yield from _batches(questions, in_order(len(questions), batch_size), workers)
+
+
+def _batches(stream: Callable[[Picks, Empty], Any], picks: Sequence[Picks], workers: int) -> Iterator[Any]:
+    def batch(step: int, empty: Empty) -> Any:
+        return stream(picks[step], empty)
+
+    yield from step_loader(batch, StepSampler(0, len(picks)), workers=workers)

@@ -28,10 +28,10 @@ class PairedTest:
 def paired_test(ours: Sequence[float], theirs: Sequence[float], *, seed: int = 0, draws: int = 10_000) -> PairedTest:
     """A permutation test of pairs, and a bootstrap interval of their mean difference.
 
-    If both models were equally good, each difference could as well have the other sign (Fisher's randomisation test; for
-    NLP scores: Noreen 1989, Dror et al. 2018). p is the share of random signs whose mean is as far from 0 as the one
-    found, that one counted (Phipson and Smyth 2010): it is never 0. Samples are taken as independent; questions about
-    the same picture are not quite, which makes p too small.
+    If both models were equally good, each difference could as well have the other sign (Fisher's randomisation test;
+    for NLP scores: Noreen 1989, Dror et al. 2018). p is the share of random signs whose mean is as far from 0 as the
+    one found, that one counted (Phipson and Smyth 2010): it is never 0. Samples are taken as independent; questions
+    about the same picture are not quite, which makes p too small.
 
     Args:
         ours, theirs: scores of the same samples in the same order.

@@ -57,14 +57,13 @@ def read_systems(places: Sequence[str]) -> list[System]:
 
 def _records(where: str) -> list[ResultRecord]:
     paths = [Path(path) for path in sorted(glob(where))] or [Path(where)]
-    records = []
+    read: list[ResultRecord | None] = []
     for path in paths:
         if path.is_dir():
-            inside = [_read(file, lenient=True) for file in sorted(path.rglob("*.json"))]
-            records += [record for record in inside if record is not None]
+            read += [_read(file, lenient=True) for file in sorted(path.rglob("*.json"))]
         else:
-            records.append(_read(path))
-    found = [record for record in records if record is not None]
+            read.append(_read(path))
+    found = [record for record in read if record is not None]
     if not found:
         raise ValueError(f"{where} holds no records; mm-mhmoe eval writes them to its --output_path")
     return found

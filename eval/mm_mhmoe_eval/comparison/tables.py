@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -42,7 +42,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A score: mean over seeds, its interval over samples, its deviation over seeds, its difference to the first row."""
+    """A score: mean over seeds, interval over samples, deviation over seeds, difference to the first row."""
 
     value: float
     seeds: int = 1
@@ -99,7 +99,9 @@ def _table(task: str, systems: Sequence[System], chosen: Sequence[str] | None) -
     first = scored[0][1]
     rows = []
     for number, (name, records) in enumerate(scored):
-        cells = {m: _cell(records, first if number else None, m) for m in metrics if all(m in r.metrics for r in records)}
+        cells = {
+            m: _cell(records, first if number else None, m) for m in metrics if all(m in r.metrics for r in records)
+        }
         rows.append(_model_row(name, records, cells))
     rows += [
         Row(name=name.replace("_", " "), cells={m: Cell(value=v) for m, v in values.items()}, is_model=False)
@@ -111,8 +113,15 @@ def _table(task: str, systems: Sequence[System], chosen: Sequence[str] | None) -
 
 
 def _headline(records: Iterable[ResultRecord]) -> list[str]:
-    names = [name for record in records for name in record.headline or record.intervals or record.metrics]
-    return list(dict.fromkeys(names))
+    names: dict[str, None] = {}
+    for record in records:
+        names |= dict.fromkeys(record.headline or sorted(record.intervals or record.metrics, key=_as_read))
+    return list(names)
+
+
+def _as_read(name: str) -> list[tuple[str, int]]:
+    """@5 before @10."""
+    return [(text, int(number or 0)) for text, number in re.findall(r"([^0-9]*)([0-9]*)", name)]
 
 
 def _model_row(name: str, records: Sequence[ResultRecord], cells: Mapping[str, Cell]) -> Row:

@@ -2,13 +2,14 @@
 
 from mm_mhmoe_eval.kinds import masked, retrieval, vqa
 from mm_mhmoe_eval.kinds.scored import Kind, Scored, ScoredData
+from mm_mhmoe_eval.protocol import AnswersQuestions, EmbedsPairs, PredictsHidden
 
 _QUESTIONS = ("test", "test_questions", "test_annotations")
 
 KINDS: dict[str, Kind] = {
-    "retrieval": Kind(score=retrieval.score),
-    "vqa": Kind(score=vqa.score, needs=_QUESTIONS, together=_QUESTIONS),
-    "masked": Kind(score=masked.score),
+    "retrieval": Kind(score=retrieval.score, protocol=EmbedsPairs),
+    "vqa": Kind(score=vqa.score, needs=_QUESTIONS, together=_QUESTIONS, protocol=AnswersQuestions),
+    "masked": Kind(score=masked.score, protocol=PredictsHidden),
 }
 
 __all__ = ["KINDS", "Kind", "Scored", "ScoredData"]

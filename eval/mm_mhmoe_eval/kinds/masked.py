@@ -11,7 +11,6 @@ import math
 from typing import Any
 
 import torch
-from mm_mhmoe_data.ordered import iterate_pairs
 from mm_mhmoe_data.pipeline import Parts, ShardDataset
 from torch import Tensor
 
@@ -36,16 +35,8 @@ def score(model: Any, data: ScoredData) -> Scored:
     tables: dict[str, _Table] = {}
     for stream, (image_mask, text_mask) in SHARES.items():
         start = 0
-        for batch in iterate_pairs(
-            dataset,
-            data.tokenizer,
-            model.vision,
-            model.text,
-            data.batch_size,
-            stream=stream,
-            image_mask=image_mask,
-            text_mask=text_mask,
-            chosen=range(count),
+        for batch in data.pairs(
+            dataset, model, stream=stream, image_mask=image_mask, text_mask=text_mask, chosen=range(count)
         ):
             for name, hidden in model.predict_hidden(batch.to(data.device), stream).items():
                 tables.setdefault(name, _Table(count)).add(start, hidden.rows_M, hidden.nats_M, hidden.correct_M)

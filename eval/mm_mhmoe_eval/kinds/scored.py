@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from mm_mhmoe_data.ordered import iterate_pairs, iterate_vqa
+from mm_mhmoe_data.pipeline import ShardDataset
+from mm_mhmoe_data.transforms import Transform
+from mm_mhmoe_data.vqa_data import VQAExample
+
+from mm_mhmoe.batch import ImageTextBatch, VQABatch
+from mm_mhmoe_eval.protocol import HasInputs
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredData:
     """Where the data of a task lie and how they are read.
 
-    paths:  by the names of the task's data.
-    limit:  only the first so many samples; None: all.
-    device: where batches go.
+    paths:     by the names of the task's data.
+    limit:     only the first so many samples; None: all.
+    device:    where batches go.
+    transform: brings pictures to the model's size; None: as the project does it.
+    workers:   processes that read ahead.
     """
 
     paths: Mapping[str, str | Path]
@@ -24,6 +33,20 @@ class ScoredData:
     batch_size: int
     limit: int | None
     device: torch.device | str
+    transform: Transform | None = None
+    workers: int = 0
+
+    def pairs(self, dataset: ShardDataset, model: HasInputs, **options: Any) -> Iterator[ImageTextBatch]:
+        """Batches for the model; options as for `iterate_pairs`."""
+        sizes = (self.tokenizer, model.vision, model.text, self.batch_size)
+        return iterate_pairs(dataset, *sizes, transform=self.transform, workers=self.workers, **options)
+
+    def questions(
+        self, dataset: ShardDataset, model: HasInputs, examples: Sequence[VQAExample], answers: Sequence[str]
+    ) -> Iterator[VQABatch]:
+        """Batches of questions about the pictures of the dataset."""
+        sizes = (self.tokenizer, model.vision, model.text, self.batch_size)
+        return iterate_vqa(dataset, examples, answers, *sizes, transform=self.transform, workers=self.workers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +70,10 @@ class Kind:
 
     needs:    names of the data without which nothing can be scored.
     together: names of the data that replace the task's own only all at once: they describe one another.
+    protocol: of protocol.py, what it asks of a model.
     """
 
     score: Callable[[Any, ScoredData], Scored]
     needs: tuple[str, ...] = ("test",)
     together: tuple[str, ...] = ()
+    protocol: type | None = None

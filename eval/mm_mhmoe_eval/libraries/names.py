@@ -12,7 +12,8 @@ from torch import nn
 
 from mm_mhmoe_eval.libraries.open_clip_model import open_clip_model
 
-LIBRARIES = ("open_clip",)
+LIBRARIES = ("open_clip:",)
+"""How their names begin."""
 RANDOM = "random"
 
 
