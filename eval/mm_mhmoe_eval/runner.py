@@ -112,6 +112,7 @@ def evaluate(
     record = ResultRecord(
         task=task.name,
         task_version=task.version,
+        kind=task.kind,
         model=facts.name,
         model_dir=facts.directory,
         metrics=scored.metrics,

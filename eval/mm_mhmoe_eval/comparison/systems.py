@@ -19,14 +19,29 @@ _NAMED = re.compile(r"(?P<name>[^=/]+)=(?P<place>.+)\Z")
 
 @dataclass(frozen=True, kw_only=True)
 class System:
-    """What is one row: a model, or several seeds of one, on any tasks."""
+    """What is one row: a model, or several seeds of one, on any tasks. files: where each of the records was read."""
 
     name: str
     records: tuple[ResultRecord, ...]
+    files: tuple[Path, ...]
 
     def of(self, task: str) -> list[ResultRecord]:
         """Its records of a task, in the order of their seeds."""
         return sorted((record for record in self.records if record.task == task), key=lambda record: record.seed)
+
+    def samples(self, task: str) -> list[dict[str, Any]]:
+        """What the model said for each sample of a task, in its first seed; empty where `--log_samples` was not given.
+
+        Raises ValueError for a file that is damaged.
+        """
+        seeds = {r.seed: file for r, file in zip(self.records, self.files, strict=True) if r.task == task}
+        path = seeds[min(seeds)].with_suffix(".samples.jsonl") if seeds else None
+        if path is None or not path.is_file():
+            return []
+        try:
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} is damaged ({error}); score the task again with --log_samples true") from error
 
 
 def read_systems(places: Sequence[str]) -> list[System]:
@@ -36,17 +51,18 @@ def read_systems(places: Sequence[str]) -> list[System]:
 
     Raises ValueError for a place without records, a name that is there twice, or a seed that has a task twice.
     """
-    found: list[tuple[str | None, str, list[ResultRecord]]] = []
+    found: list[tuple[str | None, str, list[_Found]]] = []
     for place in places:
         match = _NAMED.match(place)
         name, where = (match["name"], match["place"]) if match else (None, place)
         found.append((name, where, _records(where)))
-    models = [{record.model for record in records} for _, _, records in found]
+    models = [{record.model for record, _ in records} for _, _, records in found]
     shared = Counter(model for group in models for model in group)
     systems = []
     for (name, where, records), group in zip(found, models, strict=True):
         alone = next(iter(group)) if len(group) == 1 and all(shared[model] == 1 for model in group) else None
-        systems.append(System(name=name or (alone or where).removeprefix("local-dir:"), records=tuple(records)))
+        read, files = zip(*records, strict=True)
+        systems.append(System(name=name or (alone or where).removeprefix("local-dir:"), records=read, files=files))
     twice = [name for name, count in Counter(system.name for system in systems).items() if count > 1]
     if twice:
         raise ValueError(f"records: {twice[0]} is there twice; name rows by NAME=PATH")
@@ -55,15 +71,17 @@ def read_systems(places: Sequence[str]) -> list[System]:
     return systems
 
 
-def _records(where: str) -> list[ResultRecord]:
+_Found = tuple[ResultRecord, Path]
+
+
+def _records(where: str) -> list[_Found]:
     paths = [Path(path) for path in sorted(glob(where))] or [Path(where)]
-    read: list[ResultRecord | None] = []
+    found: list[_Found] = []
     for path in paths:
-        if path.is_dir():
-            read += [_read(file, lenient=True) for file in sorted(path.rglob("*.json"))]
-        else:
-            read.append(_read(path))
-    found = [record for record in read if record is not None]
+        for file in sorted(path.rglob("*.json")) if path.is_dir() else [path]:
+            record = _read(file, lenient=path.is_dir())
+            if record is not None:
+                found.append((record, file))
     if not found:
         raise ValueError(f"{where} holds no records; mm-mhmoe eval writes them to its --output_path")
     return found
