@@ -32,6 +32,7 @@ COMMANDS: Tree = {
                 "Turn a source into WebDataset shards.",
                 {
                     "openclipart": "build:openclipart",
+                    "statements": "build:statements",
                     "tuxpaint": "build:tuxpaint",
                     "debian-handbook": "build:debian_handbook",
                     "text": "build:text",
@@ -63,7 +64,7 @@ COMMANDS: Tree = {
     "pretrain": "pretrain:pretrain",
     "finetune": (
         "Train a pretrained encoder for a task.",
-        {"retrieval": "finetune.retrieval:retrieval", "vqa": "finetune.vqa:vqa"},
+        {"retrieval": "finetune.retrieval:retrieval", "vqa": "finetune.vqa:vqa", "nlvr2": "finetune.nlvr2:nlvr2"},
     ),
     "eval": (
         "Score models, and compare scores.",
@@ -99,6 +100,7 @@ COMMANDS: Tree = {
 SUMMARIES = {
     "demo": "The whole path on the shipped clip-art, ending in an HTML report.",
     "data build openclipart": "Drawings with captions and questions, from Debian's Open Clip Art.",
+    "data build statements": "Sentences that are true or false of two clip-art pictures, as NLVR2 has them.",
     "data build tuxpaint": "Pictures with captions in 78 languages, from Tux Paint's stamps.",
     "data build debian-handbook": "Paragraphs of one book in 26 languages.",
     "data build text": "Texts from plain files, JSON lines, Wikipedia or the Bible.",
@@ -127,6 +129,7 @@ SUMMARIES = {
     "pretrain": "Masked pretraining on pictures, texts and pairs.",
     "finetune retrieval": "Contrastive fine-tuning of a dual encoder.",
     "finetune vqa": "Fine-tuning on questions about pictures.",
+    "finetune nlvr2": "Fine-tuning on sentences that are true or false of two pictures.",
     "eval": "Score a model on tasks. See also: eval ls, compare, report.",
     "eval ls": "List the tasks, what each scores, and the data it needs.",
     "eval compare": "Put records side by side, with intervals and paired tests.",

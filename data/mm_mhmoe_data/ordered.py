@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from mm_mhmoe.batch import ImageTextBatch, VQABatch
+from mm_mhmoe.batch import ImageTextBatch, NLVR2Batch, VQABatch
 from mm_mhmoe.config import TextConfig, VisionConfig
 from mm_mhmoe_data.pipeline import Parts, ShardDataset
 from mm_mhmoe_data.questions import Questions
 from mm_mhmoe_data.ring import Empty, step_loader
 from mm_mhmoe_data.samples import Captions, Picks, Pictures, Stream, in_order
 from mm_mhmoe_data.sampling import Pick, StepSampler
+from mm_mhmoe_data.statements import StatementBatches, Statements
 from mm_mhmoe_data.tokenizer import Tokenizer
 from mm_mhmoe_data.transforms import EvalTransform, Transform
 from mm_mhmoe_data.vqa_data import VQAExample
@@ -69,6 +70,21 @@ def iterate_vqa(
     pictures = Pictures(dataset, transform, grid=vision.grid, stream="vqa", seed=0)
     questions = Questions(dataset, examples, answers, pictures, tokenizer, text)
     yield from _batches(questions, in_order(len(questions), batch_size), workers)
+
+
+def iterate_nlvr2(
+    statements: Statements,
+    tokenizer: Tokenizer,
+    vision: VisionConfig,
+    text: TextConfig,
+    batch_size: int,
+    *,
+    transform: Transform | None = None,
+    workers: int = 0,
+) -> Iterator[NLVR2Batch]:
+    """All statements. The rest as for `iterate_pairs`."""
+    batches = StatementBatches(statements, transform or EvalTransform(vision.image_size), tokenizer, text)
+    yield from _batches(batches, in_order(len(batches), batch_size), workers)
 
 
 def _batches(stream: Callable[[Picks, Empty], Any], picks: Sequence[Picks], workers: int) -> Iterator[Any]:

@@ -121,11 +121,16 @@ class TextEmbedding(nn.Module):
         nn.init.trunc_normal_(self.tokens.weight, std=TOKEN_STD)
         nn.init.trunc_normal_(self.positions_LD, std=POSITION_STD)
 
-    def forward(self, ids_BL: Tensor, masked_BL: Tensor | None = None) -> Tensor:
-        """(B, L) -> (B, L, D). Raises ValueError for texts longer than the position table."""
-        length = ids_BL.shape[1]
+    def forward(self, ids_BL: Tensor, masked_BL: Tensor | None = None, place_BL: Tensor | None = None) -> Tensor:
+        """(B, L) -> (B, L, D). Raises ValueError for texts longer than the position table.
+
+        Args:
+            place_BL: the position of each token; None: every row begins at 0.
+        """
+        length = ids_BL.shape[1] if place_BL is None else int(place_BL.max()) + 1
         if length > len(self.positions_LD):
             raise ValueError(f"texts of {length} tokens, but the encoder has positions for {len(self.positions_LD)}")
         if masked_BL is not None:
             ids_BL = ids_BL.masked_fill(masked_BL, self.mask_id)
-        return self.tokens(ids_BL) + self.positions_LD[:length]
+        positions_LD = self.positions_LD[:length] if place_BL is None else self.positions_LD[place_BL]
+        return self.tokens(ids_BL) + positions_LD

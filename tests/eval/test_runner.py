@@ -12,7 +12,7 @@ import pytest
 import torch
 from mm_mhmoe_data.shards import Shard
 from mm_mhmoe_eval import runner
-from mm_mhmoe_eval.kinds import retrieval, scored, vqa
+from mm_mhmoe_eval.kinds import retrieval, vqa
 from mm_mhmoe_eval.results import read_record
 from mm_mhmoe_eval.rows import chance_row, question_only_row, question_type_counts, score_row
 from mm_mhmoe_eval.tasks import Task
@@ -73,17 +73,24 @@ def batch_of(numbers: list[int]) -> ImageTextBatch:
 
 
 def iterate_pairs(
-    dataset: Pairs, tokenizer: Any, vision: VisionConfig, text: TextConfig, size: int, **_: Any
+    dataset: Pairs, tokenizer: Any, vision: VisionConfig, text: TextConfig, batch_size: int, **_: Any
 ) -> Iterator[ImageTextBatch]:
-    for start in range(0, PAIRS, size):
-        yield batch_of(list(range(start, min(start + size, PAIRS))))
+    for start in range(0, PAIRS, batch_size):
+        yield batch_of(list(range(start, min(start + batch_size, PAIRS))))
 
 
 def iterate_vqa(
-    dataset: Pairs, examples: list[Question], answers: Any, tokenizer: Any, vision: Any, text: Any, size: int, **_: Any
+    dataset: Pairs,
+    examples: list[Question],
+    answers: Any,
+    tokenizer: Any,
+    vision: Any,
+    text: Any,
+    batch_size: int,
+    **_: Any,
 ) -> Iterator[VQABatch]:
-    for start in range(0, len(examples), size):
-        ids = [example.question_id for example in examples[start : start + size]]
+    for start in range(0, len(examples), batch_size):
+        ids = [example.question_id for example in examples[start : start + batch_size]]
         yield VQABatch(pairs=batch_of(ids), targets_BA=torch.zeros(len(ids), 3), question_ids=tuple(ids))
 
 
@@ -116,8 +123,8 @@ class Model(torch.nn.Module):
 def data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     for kind in (retrieval, vqa):
         monkeypatch.setattr(kind, "ShardDataset", Pairs)
-    monkeypatch.setattr(scored, "iterate_pairs", iterate_pairs)
-    monkeypatch.setattr(scored, "iterate_vqa", iterate_vqa)
+    monkeypatch.setattr(retrieval, "iterate_pairs", iterate_pairs)
+    monkeypatch.setattr(vqa, "iterate_vqa", iterate_vqa)
     monkeypatch.setattr(vqa, "read_vqa", lambda questions, annotations: QUESTIONS[Path(questions).name])
     monkeypatch.setattr(runner, "expand_shards", lambda path: [Shard(path)])
     for name in ("test", "q", "a", "tq", "ta"):

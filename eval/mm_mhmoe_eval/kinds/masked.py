@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 import torch
+from mm_mhmoe_data.ordered import iterate_pairs
 from mm_mhmoe_data.pipeline import Parts, ShardDataset
 from torch import Tensor
 
@@ -35,8 +36,13 @@ def score(model: Any, data: ScoredData) -> Scored:
     tables: dict[str, _Table] = {}
     for stream, (image_mask, text_mask) in SHARES.items():
         start = 0
-        for batch in data.pairs(
-            dataset, model, stream=stream, image_mask=image_mask, text_mask=text_mask, chosen=range(count)
+        for batch in iterate_pairs(
+            dataset,
+            **data.inputs(model),
+            stream=stream,
+            image_mask=image_mask,
+            text_mask=text_mask,
+            chosen=range(count),
         ):
             for name, hidden in model.predict_hidden(batch.to(data.device), stream).items():
                 tables.setdefault(name, _Table(count)).add(start, hidden.rows_M, hidden.nats_M, hidden.correct_M)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from mm_mhmoe_data.ordered import iterate_pairs
 from mm_mhmoe_data.pipeline import ShardDataset
 
 from mm_mhmoe_eval.kinds.scored import Scored, ScoredData
@@ -22,7 +23,7 @@ def score(model: Any, data: ScoredData) -> Scored:
         )
     dataset = ShardDataset(str(data.paths["test"]))
     images, texts, count = [], [], 0
-    for batch in data.pairs(dataset, model):
+    for batch in iterate_pairs(dataset, **data.inputs(model)):
         assert batch.images is not None and batch.texts is not None
         images.append(model.embed_images(batch.images.to(data.device)).float().cpu())
         texts.append(model.embed_texts(batch.texts.to(data.device)).float().cpu())

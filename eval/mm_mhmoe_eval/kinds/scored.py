@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from mm_mhmoe_data.ordered import iterate_pairs, iterate_vqa
-from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_data.transforms import Transform
-from mm_mhmoe_data.vqa_data import VQAExample
 
-from mm_mhmoe.batch import ImageTextBatch, VQABatch
 from mm_mhmoe_eval.protocol import HasInputs
 
 
@@ -36,17 +32,16 @@ class ScoredData:
     transform: Transform | None = None
     workers: int = 0
 
-    def pairs(self, dataset: ShardDataset, model: HasInputs, **options: Any) -> Iterator[ImageTextBatch]:
-        """Batches for the model; options as for `iterate_pairs`."""
-        sizes = (self.tokenizer, model.vision, model.text, self.batch_size)
-        return iterate_pairs(dataset, *sizes, transform=self.transform, workers=self.workers, **options)
-
-    def questions(
-        self, dataset: ShardDataset, model: HasInputs, examples: Sequence[VQAExample], answers: Sequence[str]
-    ) -> Iterator[VQABatch]:
-        """Batches of questions about the pictures of the dataset."""
-        sizes = (self.tokenizer, model.vision, model.text, self.batch_size)
-        return iterate_vqa(dataset, examples, answers, *sizes, transform=self.transform, workers=self.workers)
+    def inputs(self, model: HasInputs) -> dict[str, Any]:
+        """How the functions of `mm_mhmoe_data.ordered` make batches for the model."""
+        return {
+            "tokenizer": self.tokenizer,
+            "vision": model.vision,
+            "text": model.text,
+            "batch_size": self.batch_size,
+            "transform": self.transform,
+            "workers": self.workers,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from mm_mhmoe_data.ordered import iterate_vqa
 from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_data.vqa_data import read_vqa
 
@@ -23,7 +24,7 @@ def score(model: Any, data: ScoredData) -> Scored:
     answers = list(model.answers)
     predictions: dict[int, str] = {}
     likeliest: dict[int, list[str]] = {}
-    for batch in data.questions(dataset, model, examples, answers):
+    for batch in iterate_vqa(dataset, examples, answers, **data.inputs(model)):
         logits_BA = model.answer_logits(batch.pairs.to(data.device)).float().cpu()
         for number, best in zip(batch.question_ids, logits_BA.topk(min(3, len(answers))).indices.tolist(), strict=True):
             predictions[number] = answers[best[0]]
