@@ -153,7 +153,7 @@ def fit(
             guard,
             RoutingLog(warn, every=run.routing_every),
             HealthLog(guard, warn),
-            Utilisation(),
+            Utilisation(every=run.log_every),
             *averaging(optim.ema_decay, guard),
             checkpoints,
             stop,
