@@ -40,6 +40,12 @@ class PairObjectives:
                 "itm_loss=true needs contrastive_loss=true, whose similarities choose its negatives; set both"
             )
 
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """Names of the losses that `pair_losses` gives."""
+        asked = {"pairs_caption": self.caption, "pairs_contrastive": self.contrastive, "pairs_itm": self.itm}
+        return tuple(name for name, is_asked in asked.items() if is_asked)
+
 
 def pair_streams(pairs: ImageTextBatch | None, objectives: PairObjectives) -> list[ImageTextBatch]:
     """The streams that the objectives add to the encoder's pass. None of the pairs' masks is kept."""

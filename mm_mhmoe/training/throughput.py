@@ -144,7 +144,6 @@ class Utilisation(L.Callback):
         model = pl_module.model
         if not isinstance(model, TaskModel):
             return
-        # Lightning's word for it, not the run's: on a CPU it makes bf16 of fp16, which a CPU hardly multiplies in.
         dtype = PRODUCT_TYPES[str(trainer.precision)]
         self._peak = measured_peak(pl_module.device, dtype, torch.get_num_threads())
 

@@ -153,7 +153,6 @@ def test_a_run_logs_it_and_draws_no_random_number_for_it(train, vector, tmp_path
     assert torch.equal(vector(with_it), vector(without)) and "train/mfu" not in read_metrics(tmp_path / "without")
 
 
-@pytest.mark.filterwarnings("ignore:You passed .*16-mixed")
 def test_fp16_on_a_cpu_is_held_against_bf16(train, tmp_path: Path, monkeypatch) -> None:
     """Truth: the type that the model's own products come out in."""
     measured: list[torch.dtype] = []
