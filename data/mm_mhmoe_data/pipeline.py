@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -115,8 +116,7 @@ class ShardDataset:
 
     def image_bytes(self, index: int) -> bytes:
         """The picture as it lies in the shard."""
-        members = self._shards.members(index)
-        return self._shards.read(index, *members[next(e for e in IMAGE_EXTENSIONS if e in members)])
+        return self._shards.read(index, *self._image_place(index))
 
     def picture(self, index: int, *, at_least: int | None = None) -> Tensor:
         """uint8 RGB (3, H, W). It may be given out again: do not write into it.
@@ -124,9 +124,20 @@ class ShardDataset:
         Args:
             at_least: a large JPEG may come at half its size or less, as long as both sides have this many pixels.
         """
+        return self.find_picture(index)(at_least)
+
+    def find_picture(self, index: int) -> Callable[[int | None], Tensor]:
+        """Looks up where a picture lies. What is returned reads and decodes it: `at_least` to the `picture`."""
+        return partial(self._picture, index, *self._image_place(index))
+
+    def _image_place(self, index: int) -> tuple[int, int]:
+        members = self._shards.members(index)
+        return next(members[extension] for extension in IMAGE_EXTENSIONS if extension in members)
+
+    def _picture(self, index: int, offset: int, size: int, at_least: int | None) -> Tensor:
         if (index, at_least) in self._decoded:
             return self._decoded[index, at_least]
-        content = self.image_bytes(index)
+        content = self._shards.read(index, offset, size)
         try:
             picture = decode_picture(content, at_least=at_least)
         except ValueError as error:
