@@ -22,6 +22,7 @@ from torch import nn
 
 from mm_mhmoe.config import EncoderConfig
 from mm_mhmoe.models.image_target import ImageTarget
+from mm_mhmoe.models.language import LanguageModel
 from mm_mhmoe.models.positions import resample_weights
 from mm_mhmoe.models.tasks import PretrainModel, RetrievalModel, TaskModel, VQAModel
 from mm_mhmoe.models.visual_tokenizer import VisualTokenizer, VisualTokenizerConfig
@@ -91,6 +92,8 @@ def describe(model: nn.Module) -> dict[str, Any]:
         return {"kind": "retrieval", "encoder": model.config.to_dict(), "embed_dim": model.embed_dim}
     if isinstance(model, VQAModel):
         return {"kind": "vqa", "encoder": model.config.to_dict(), "answers": list(model.answers)}
+    if isinstance(model, LanguageModel):
+        return {"kind": "language", "encoder": model.config.to_dict()}
     raise ValueError(
         f"{type(model).__name__} is not a model that can be saved; wrap its encoder in one of models/tasks.py"
     )
@@ -109,9 +112,11 @@ def build(description: Mapping[str, Any]) -> nn.Module:
             return RetrievalModel(EncoderConfig.from_dict(description["encoder"]), description["embed_dim"])
         if kind == "vqa":
             return VQAModel(EncoderConfig.from_dict(description["encoder"]), description["answers"])
+        if kind == "language":
+            return LanguageModel(EncoderConfig.from_dict(description["encoder"]))
     except KeyError as error:
         raise ValueError(f"{CONFIG} of a {kind} model has no entry {error}; export the model again") from error
-    raise ValueError(f"{CONFIG} names kind {kind!r}; known are visual_tokenizer, pretrain, retrieval, vqa")
+    raise ValueError(f"{CONFIG} names kind {kind!r}; known are visual_tokenizer, pretrain, retrieval, vqa, language")
 
 
 def _image_head(description: Mapping[str, Any]) -> tuple[int, ImageTarget]:

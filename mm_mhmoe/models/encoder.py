@@ -15,12 +15,14 @@ from mm_mhmoe.batch import ImageTextBatch
 from mm_mhmoe.models.block import Block
 from mm_mhmoe.nn import (
     ImageEmbedding,
+    NormKind,
     RelativePositions,
     Routing,
     Segment,
     TextEmbedding,
     by_modality,
     each_modality,
+    make_norm,
 )
 
 
@@ -69,12 +71,14 @@ class Encoder(nn.Module):
     (arXiv 2208.10442).
 
     Args:
+        image: None: there are no pictures, as in a language model.
         relative_positions: addends to the scores of attention that all blocks share.
+        norm: the last one: LayerNorm or RMSNorm.
     """
 
     def __init__(
         self,
-        image: ImageEmbedding,
+        image: ImageEmbedding | None,
         text: TextEmbedding,
         blocks: Sequence[Block],
         *,
@@ -82,13 +86,14 @@ class Encoder(nn.Module):
         norm_eps: float,
         multiway: bool = False,
         relative_positions: RelativePositions | None = None,
+        norm: NormKind = "layer",
     ) -> None:
         super().__init__()
         self.image = image
         self.text = text
         self.relative_positions = relative_positions
         self.blocks = nn.ModuleList(blocks)
-        self.norm = each_modality(lambda: nn.LayerNorm(dim, eps=norm_eps), multiway)
+        self.norm = each_modality(lambda: make_norm(norm, dim, norm_eps), multiway)
         self.dim = dim
 
     def forward(self, *streams: ImageTextBatch) -> EncoderOutput:
@@ -128,6 +133,8 @@ class Encoder(nn.Module):
         states, valid, is_text = [], [], []
         image_length = 0
         if stream.images is not None:
+            if self.image is None:
+                raise ValueError("Encoder: a stream of pictures, but encoder.pictures=false; give texts only")
             image_BND = self.image(stream.images.pixels_BCHW, stream.images.masked_BN)
             image_length = image_BND.shape[1]
             states.append(image_BND)
@@ -141,8 +148,14 @@ class Encoder(nn.Module):
         states_BLD = torch.cat(states, dim=1)
         valid_BL = torch.cat(valid, dim=1)
         batch, length = states_BLD.shape[:2]
+        texts = stream.texts
         segment = Segment(
-            batch, length, valid_BL if stream.texts is not None else None, image_length, stream.causal_text
+            batch,
+            length,
+            valid_BL if texts is not None else None,
+            image_length,
+            stream.causal_text,
+            None if texts is None else texts.document_BL,
         )
         return _Embedded(states_BLD, valid_BL, torch.cat(is_text, dim=1), segment)
 

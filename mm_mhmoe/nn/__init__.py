@@ -12,7 +12,9 @@ from mm_mhmoe.nn.layer_scale import LayerScale
 from mm_mhmoe.nn.moe import MoE
 from mm_mhmoe.nn.multihead_moe import MultiHeadMoE
 from mm_mhmoe.nn.multiway import Multiway, MultiwayMoE, by_modality, each_modality, ways
+from mm_mhmoe.nn.norms import NormKind, make_norm
 from mm_mhmoe.nn.relative_position import RelativePositions
+from mm_mhmoe.nn.rotary import RotaryPositions
 from mm_mhmoe.nn.router import TopKRouter
 from mm_mhmoe.nn.routing import Routing
 from mm_mhmoe.nn.rows import Rows, sort_rows, weighted_sum
@@ -33,8 +35,10 @@ __all__ = [
     "MultiHeadMoE",
     "Multiway",
     "MultiwayMoE",
+    "NormKind",
     "PatchEmbedding",
     "RelativePositions",
+    "RotaryPositions",
     "Routing",
     "Rows",
     "Segment",
@@ -48,6 +52,7 @@ __all__ = [
     "expert_counts",
     "expert_load",
     "load_balance_loss",
+    "make_norm",
     "patchify",
     "router_z_loss",
     "sort_rows",

@@ -16,6 +16,7 @@ class Segment(NamedTuple):
     image_length: how many tokens a row begins with are of a picture; the others are of a text. Multiway and causal_text
         ask.
     causal_text:  whether a text token sees the picture and the texts before it only, and a picture only itself.
+    document_BL:  number of the document that each token belongs to, of which it sees no other; None: no bounds.
     """
 
     batch: int
@@ -23,6 +24,7 @@ class Segment(NamedTuple):
     valid_BL: Tensor | None
     image_length: int = 0
     causal_text: bool = False
+    document_BL: Tensor | None = None
 
 
 def causal_text_mask(segment: Segment, device: torch.device) -> Tensor:
