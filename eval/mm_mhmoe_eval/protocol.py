@@ -53,6 +53,15 @@ class AnswersQuestions(HasInputs, Protocol):
 
 
 @runtime_checkable
+class JudgesStatements(HasInputs, Protocol):
+    """Judges whether a sentence is true of two pictures."""
+
+    def judge(self, left: ImageTextBatch, right: ImageTextBatch) -> Tensor:
+        """(B, 2) logits of false and true, from pairs of each picture with the sentence."""
+        ...
+
+
+@runtime_checkable
 class PredictsHidden(HasInputs, Protocol):
     """Predicts hidden patches and words."""
 

@@ -47,11 +47,11 @@ class ModelFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """A record, one dict a sample for a closer look, and for VQA the results that the VQA server takes."""
+    """A record, one dict a sample for a closer look, and further files by their ending (`Scored.files`)."""
 
     record: ResultRecord
     samples: list[dict[str, Any]]
-    official: list[dict[str, Any]] | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 def evaluate(
@@ -92,7 +92,7 @@ def evaluate(
     read = ScoredData(paths=paths, tokenizer=tokenizer, batch_size=batch_size, limit=limit, device=device)
     started = time.perf_counter()
     with _scoring(model):
-        scored = KINDS[task.kind](model, read)
+        scored = KINDS[task.kind].score(model, read)
     seconds = time.perf_counter() - started
     total = facts.parameters_total
     if total is None and isinstance(model, nn.Module):
@@ -117,19 +117,18 @@ def evaluate(
         environment=environment(),
         date=now(),
     )
-    return Evaluation(record=record, samples=scored.samples, official=scored.official)
+    return Evaluation(record=record, samples=scored.samples, files=scored.files)
 
 
 def write_evaluation(evaluation: Evaluation, directory: str | Path, *, log_samples: bool = False) -> Path:
-    """Writes `<task>.json`, for VQA `<task>.results.json`, and on demand `<task>.samples.jsonl`; returns the
-    record's path.
+    """Writes `<task>.json`, beside it the kind's further files (`<task>.results.json`), and on demand
+    `<task>.samples.jsonl`; returns the record's path.
 
     The record is written last, so that where it is, the others are whole.
     """
     name, directory = evaluation.record.task, Path(directory)
-    if evaluation.official is not None:
-        text = json.dumps(evaluation.official, ensure_ascii=False)
-        write_text_atomic(directory / f"{name}.results.json", text + "\n")
+    for ending, text in evaluation.files.items():
+        write_text_atomic(directory / f"{name}.{ending}", text)
     if log_samples:
         lines = [json.dumps(sample, ensure_ascii=False) + "\n" for sample in evaluation.samples]
         write_text_atomic(directory / f"{name}.samples.jsonl", "".join(lines))
@@ -159,16 +158,17 @@ def _paths(task: Task, data_dir: str | Path | None, data: Mapping[str, str | Pat
     paths: dict[str, str | Path] = {name: data.get(name, root / path) for name, path in task.data.items()}
     if "test_questions" in data:  # the task's own training questions say nothing about other test questions
         paths = {name: path for name, path in paths.items() if not name.startswith("train_") or name in data}
-    if "test" in data and task.kind == "vqa" and not {"test_questions", "test_annotations"} <= set(data):
-        raise ValueError("data: test is given without test_questions and test_annotations; give all three")
+    together = KINDS[task.kind].together
+    if "test" in data and not set(together) <= set(data):
+        raise ValueError(f"data: test is given without all of {', '.join(together)}; they belong together")
     return paths
 
 
 def _checksums(paths: Mapping[str, str | Path]) -> dict[str, str]:
     sums: dict[str, str] = {}
     for name, path in sorted(paths.items()):
-        if name == "test":
-            sums |= {f"{name}/{shard.name}": shard.use(sha256_file) for shard in expand_shards(str(path))}
-        else:
+        if Path(path).is_file():
             sums[f"{name}/{Path(path).name}"] = sha256_file(Path(path))
+        else:
+            sums |= {f"{name}/{shard.name}": shard.use(sha256_file) for shard in expand_shards(str(path))}
     return sums

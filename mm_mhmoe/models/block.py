@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mm_mhmoe.nn import (
     FeedForward,
+    KeyValues,
     LayerScale,
     Multiway,
     MultiwayMoE,
@@ -83,13 +84,18 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(
-        self, x_TD: Tensor, segments: Sequence[Segment], valid_T: Tensor | None, bias_HNN: Tensor | None = None
+        self,
+        x_TD: Tensor,
+        segments: Sequence[Segment],
+        valid_T: Tensor | None,
+        bias_HNN: Tensor | None = None,
+        kept: KeyValues | None = None,
     ) -> tuple[Tensor, Routing | None]:
-        """bias_HNN: addends to the scores of attention where the block has none of its own."""
+        """bias_HNN: addends to the scores of attention where the block has none of its own. kept: see SelfAttention."""
         if self.relative_positions is not None:
             bias_HNN = self.relative_positions()
         h_TD = by_modality(self.attention_norm, x_TD, segments)
-        y_TD = by_modality(self.attention_scale, self.attention(h_TD, segments, bias_HNN), segments)
+        y_TD = by_modality(self.attention_scale, self.attention(h_TD, segments, bias_HNN, kept), segments)
         x_TD = x_TD + self.drop_path(y_TD, segments)
         h_TD = by_modality(self.ffn_norm, x_TD, segments)
         routing = None

@@ -21,10 +21,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mm_mhmoe.config import EncoderConfig
-from mm_mhmoe.models.image_target import ImageTarget
-from mm_mhmoe.models.language import LanguageModel
 from mm_mhmoe.models.positions import resample_weights
-from mm_mhmoe.models.tasks import PretrainModel, RetrievalModel, TaskModel, VQAModel
+from mm_mhmoe.models.tasks import TASK_MODELS, PretrainModel, TaskModel
+from mm_mhmoe.models.tasks.pretrain import described_image_head
 from mm_mhmoe.models.visual_tokenizer import VisualTokenizer, VisualTokenizerConfig
 
 FORMAT = 1
@@ -84,19 +83,10 @@ def describe(model: nn.Module) -> dict[str, Any]:
     """Kind and configuration: all that is needed to build the model again without its weights."""
     if isinstance(model, VisualTokenizer):
         return {"kind": "visual_tokenizer", "tokenizer": model.config.to_dict()}
-    if isinstance(model, PretrainModel):
-        target = {"image_target": model.image_target.to_dict(), "image_outputs": model.image_outputs}
-        told = {"kind": "pretrain", "encoder": model.config.to_dict(), **target}
-        return told if model.embed_dim is None else {**told, "embed_dim": model.embed_dim}
-    if isinstance(model, RetrievalModel):
-        return {"kind": "retrieval", "encoder": model.config.to_dict(), "embed_dim": model.embed_dim}
-    if isinstance(model, VQAModel):
-        return {"kind": "vqa", "encoder": model.config.to_dict(), "answers": list(model.answers)}
-    if isinstance(model, LanguageModel):
-        return {"kind": "language", "encoder": model.config.to_dict()}
-    raise ValueError(
-        f"{type(model).__name__} is not a model that can be saved; wrap its encoder in one of models/tasks.py"
-    )
+    if isinstance(model, TaskModel):
+        return model.describe()
+    name = type(model).__name__
+    raise ValueError(f"{name} is not a model that can be saved; wrap its encoder in one of models/tasks")
 
 
 def build(description: Mapping[str, Any]) -> nn.Module:
@@ -105,25 +95,13 @@ def build(description: Mapping[str, Any]) -> nn.Module:
     try:
         if kind == "visual_tokenizer":
             return VisualTokenizer(VisualTokenizerConfig.from_dict(description["tokenizer"]))
-        if kind == "pretrain":
-            encoder = EncoderConfig.from_dict(description["encoder"])
-            return PretrainModel(encoder, *_image_head(description), embed_dim=description.get("embed_dim"))
-        if kind == "retrieval":
-            return RetrievalModel(EncoderConfig.from_dict(description["encoder"]), description["embed_dim"])
-        if kind == "vqa":
-            return VQAModel(EncoderConfig.from_dict(description["encoder"]), description["answers"])
-        if kind == "language":
-            return LanguageModel(EncoderConfig.from_dict(description["encoder"]))
+        for model in TASK_MODELS:
+            if model.kind == kind:
+                return model.from_description(description)
     except KeyError as error:
         raise ValueError(f"{CONFIG} of a {kind} model has no entry {error}; export the model again") from error
-    raise ValueError(f"{CONFIG} names kind {kind!r}; known are visual_tokenizer, pretrain, retrieval, vqa, language")
-
-
-def _image_head(description: Mapping[str, Any]) -> tuple[int, ImageTarget]:
-    """Width and meaning of a pretraining model's image head. Models of earlier versions know codes only."""
-    if "image_target" not in description:
-        return description["num_codes"], ImageTarget()
-    return description["image_outputs"], ImageTarget.from_dict(description["image_target"])
+    known = ", ".join(["visual_tokenizer", *(model.kind for model in TASK_MODELS)])
+    raise ValueError(f"{CONFIG} names kind {kind!r}; known are {known}")
 
 
 def resolve(source: str | Path) -> Path:
@@ -249,7 +227,7 @@ def load_pretrained(source: str | Path, into: PretrainModel) -> None:
     config = read_config(source)
     if config["kind"] != "pretrain":
         return
-    outputs, target = _image_head(config)
+    outputs, target = described_image_head(config)
     if outputs == into.image_outputs and target.means(into.image_target):
         own: tuple[str, ...] = ("encoder.",)
         if config.get("embed_dim") != into.embed_dim:

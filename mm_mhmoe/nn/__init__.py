@@ -8,6 +8,7 @@ from mm_mhmoe.nn.embeddings import ImageEmbedding, PatchEmbedding, TextEmbedding
 from mm_mhmoe.nn.expert_choice import ExpertChoiceRouter
 from mm_mhmoe.nn.experts import Experts
 from mm_mhmoe.nn.feedforward import FeedForward
+from mm_mhmoe.nn.key_values import KeyValues
 from mm_mhmoe.nn.layer_scale import LayerScale
 from mm_mhmoe.nn.moe import MoE
 from mm_mhmoe.nn.multihead_moe import MultiHeadMoE
@@ -18,7 +19,7 @@ from mm_mhmoe.nn.rotary import RotaryPositions
 from mm_mhmoe.nn.router import TopKRouter
 from mm_mhmoe.nn.routing import Routing
 from mm_mhmoe.nn.rows import Rows, sort_rows, weighted_sum
-from mm_mhmoe.nn.segments import Segment
+from mm_mhmoe.nn.segments import Past, Segment
 from mm_mhmoe.nn.sigmoid_router import SigmoidRouter
 from mm_mhmoe.nn.xmoe_router import XMoERouter
 
@@ -30,12 +31,14 @@ __all__ = [
     "Experts",
     "FeedForward",
     "ImageEmbedding",
+    "KeyValues",
     "LayerScale",
     "MoE",
     "MultiHeadMoE",
     "Multiway",
     "MultiwayMoE",
     "NormKind",
+    "Past",
     "PatchEmbedding",
     "RelativePositions",
     "RotaryPositions",

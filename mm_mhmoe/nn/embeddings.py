@@ -137,12 +137,19 @@ class TextEmbedding(nn.Module):
         if self.positions_LD is not None:
             nn.init.trunc_normal_(self.positions_LD, std=POSITION_STD)
 
-    def forward(self, ids_BL: Tensor, masked_BL: Tensor | None = None) -> Tensor:
-        """(B, L) -> (B, L, D). Raises ValueError for texts longer than the position table."""
-        length = ids_BL.shape[1]
-        if self.positions_LD is not None and length > len(self.positions_LD):
-            raise ValueError(f"texts of {length} tokens, but the encoder has positions for {len(self.positions_LD)}")
+    def forward(self, ids_BL: Tensor, masked_BL: Tensor | None = None, place_BL: Tensor | None = None) -> Tensor:
+        """(B, L) -> (B, L, D). Raises ValueError for texts longer than the position table.
+
+        Args:
+            place_BL: the position of each token; None: every row begins at 0.
+        """
         if masked_BL is not None:
             ids_BL = ids_BL.masked_fill(masked_BL, self.mask_id)
         x_BLD = self.tokens(ids_BL) if self.scale == 1.0 else self.tokens(ids_BL) * self.scale
-        return x_BLD if self.positions_LD is None else x_BLD + self.positions_LD[:length]
+        if self.positions_LD is None:
+            return x_BLD
+        length = ids_BL.shape[1] if place_BL is None else int(place_BL.max()) + 1
+        if length > len(self.positions_LD):
+            raise ValueError(f"texts of {length} tokens, but the encoder has positions for {len(self.positions_LD)}")
+        positions_LD = self.positions_LD[:length] if place_BL is None else self.positions_LD[place_BL]
+        return x_BLD + positions_LD

@@ -158,7 +158,7 @@ def test_vqa(data: Path) -> None:
         assert len(values) == 6 and np.mean(values) == pytest.approx(evaluation.record.metrics[name])
     assert score_row("x", "main", [evaluation.record]).per_sample == {"vqa": evaluation.record.per_sample["vqa"]}
     assert set(question_only_row(evaluation.record).per_sample) == {"vqa"}
-    assert evaluation.official == [{"question_id": i, "answer": "dog"} for i in range(6)]
+    assert json.loads(evaluation.files["results.json"]) == [{"question_id": i, "answer": "dog"} for i in range(6)]
     assert evaluation.samples[1]["top"] == ["dog", "cat", "yes"]
     assert question_type_counts(evaluation.record) == {"what": 6}
     assert question_only_row(evaluation.record).scores["vqa_answer_type/other"] == [0.5]
@@ -178,7 +178,7 @@ def test_other_data(data: Path) -> None:
     assert "question_only/vqa" not in run("vqa", data, data=own).record.metrics
     with pytest.raises(ValueError, match="nonsense is not used"):
         run("vqa", data, data={"nonsense": "x"})
-    with pytest.raises(ValueError, match="give all three"):
+    with pytest.raises(ValueError, match="belong together"):
         run("vqa", data, data={"test": "x"})
 
 
@@ -193,7 +193,7 @@ def test_files(data: Path, tmp_path: Path) -> None:
     evaluation = run("vqa", data)
     path = runner.write_evaluation(evaluation, tmp_path / "out", log_samples=True)
     assert read_record(path) == evaluation.record
-    assert json.loads((tmp_path / "out" / "v.results.json").read_text()) == evaluation.official
+    assert (tmp_path / "out" / "v.results.json").read_text() == evaluation.files["results.json"]
     lines = (tmp_path / "out" / "v.samples.jsonl").read_text().splitlines()
     assert [json.loads(line)["question_id"] for line in lines] == list(range(6))
     runner.write_evaluation(run("retrieval", data), tmp_path / "less")

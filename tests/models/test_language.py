@@ -7,7 +7,7 @@ import torch
 from mm_mhmoe.batch import Texts
 from mm_mhmoe.config import LANGUAGE_PRESETS, MoEConfig, language_preset
 from mm_mhmoe.models import load, save
-from mm_mhmoe.models.language import LanguageModel
+from mm_mhmoe.models.tasks.language import LanguageModel
 from mm_mhmoe.objectives.language import next_token_loss
 
 SMALL = language_preset("tiny", dim=32, depth=2, num_heads=4, ffn_dim=64)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mm_mhmoe.batch import Texts
+from mm_mhmoe.batch import ImageTextBatch, Texts
 from mm_mhmoe.config import EncoderConfig, MoEConfig, TextConfig
-from mm_mhmoe.models.language import LanguageModel
+from mm_mhmoe.models.tasks.language import LanguageModel
 
 GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "decoders.safetensors")
 TOKENS = "encoder.text.tokens.weight"
@@ -106,3 +106,13 @@ def test_the_same_logits_and_gradient(name):
     (logits * GOLDEN[f"{name}.pull"]).sum().backward()
     found = model.encoder.text.tokens.weight.grad
     torch.testing.assert_close(found, GOLDEN[f"{name}.grad"], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_same_logits_token_by_token_from_the_cache(name):
+    model, cache, parts = model_of(name), None, []
+    for ids in GOLDEN["ids"].split(1, dim=1):
+        texts = Texts(ids_BL=ids, valid_BL=torch.ones_like(ids, dtype=torch.bool))
+        output, cache = model.encoder.decode(ImageTextBatch(texts=texts, causal_text=True), cache)
+        parts.append(model.head(output.streams[0].text_BLD))
+    torch.testing.assert_close(torch.cat(parts, dim=1), GOLDEN[f"{name}.written"], rtol=1e-5, atol=1e-5)

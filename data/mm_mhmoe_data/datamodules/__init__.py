@@ -1,9 +1,17 @@
 """Lightning data modules on shards."""
 
+from mm_mhmoe_data.datamodules.nlvr2 import NLVR2DataModule
 from mm_mhmoe_data.datamodules.pictures import PictureDataModule
 from mm_mhmoe_data.datamodules.pretrain import PretrainDataModule
 from mm_mhmoe_data.datamodules.retrieval import RetrievalDataModule
 from mm_mhmoe_data.datamodules.steps import StepDataModule
 from mm_mhmoe_data.datamodules.vqa import VQADataModule
 
-__all__ = ["PictureDataModule", "PretrainDataModule", "RetrievalDataModule", "StepDataModule", "VQADataModule"]
+__all__ = [
+    "NLVR2DataModule",
+    "PictureDataModule",
+    "PretrainDataModule",
+    "RetrievalDataModule",
+    "StepDataModule",
+    "VQADataModule",
+]

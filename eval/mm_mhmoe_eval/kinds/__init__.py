@@ -1,15 +1,15 @@
-"""Kinds of tasks: each a function `(model, ScoredData) -> Scored`."""
+"""Kinds of tasks, by the name that a task's YAML gives: each a file with `score(model, data)`."""
 
-from collections.abc import Callable
-from typing import Any
+from mm_mhmoe_eval.kinds import masked, nlvr2, retrieval, vqa
+from mm_mhmoe_eval.kinds.scored import Kind, Scored, ScoredData
 
-from mm_mhmoe_eval.kinds import masked, retrieval, vqa
-from mm_mhmoe_eval.kinds.scored import Scored, ScoredData
+_QUESTIONS = ("test", "test_questions", "test_annotations")
 
-KINDS: dict[str, Callable[[Any, ScoredData], Scored]] = {
-    "retrieval": retrieval.score,
-    "vqa": vqa.score,
-    "masked": masked.score,
+KINDS: dict[str, Kind] = {
+    "retrieval": Kind(score=retrieval.score),
+    "vqa": Kind(score=vqa.score, needs=_QUESTIONS, together=_QUESTIONS),
+    "masked": Kind(score=masked.score),
+    "nlvr2": Kind(score=nlvr2.score),
 }
 
-__all__ = ["KINDS", "Scored", "ScoredData"]
+__all__ = ["KINDS", "Kind", "Scored", "ScoredData"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,27 @@ class ScoredData:
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """Scores as a record keeps them (`ResultRecord`), one dict a sample, and for VQA the server's results."""
+    """Scores as a record keeps them (`ResultRecord`), and one dict a sample.
+
+    files: ending -> text of further files beside the record, such as the results that a test server takes
+        (`results.json`).
+    """
 
     metrics: dict[str, float]
     intervals: dict[str, list[float]]
     samples: list[dict[str, Any]]
     per_sample: dict[str, list[float]]
-    official: list[dict[str, Any]] | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of tasks.
+
+    needs:    names of the data without which nothing can be scored.
+    together: names of the data that replace the task's own only all at once: they describe one another.
+    """
+
+    score: Callable[[Any, ScoredData], Scored]
+    needs: tuple[str, ...] = ("test",)
+    together: tuple[str, ...] = ()

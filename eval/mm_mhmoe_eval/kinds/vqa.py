@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,7 +60,7 @@ def score(model: Any, data: ScoredData) -> Scored:
         intervals={"vqa": list(bootstrap_interval(per_sample["vqa"], seed=0))},
         samples=samples,
         per_sample=per_sample,
-        official=official_results(predictions),
+        files={"results.json": json.dumps(official_results(predictions), ensure_ascii=False) + "\n"},
     )
 
 

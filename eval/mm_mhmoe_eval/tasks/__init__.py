@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import yaml
 
-Kind = Literal["retrieval", "vqa", "masked"]
+from mm_mhmoe_eval.kinds import KINDS
 
 _MOST_BYTES = 64 * 1024
 
@@ -19,32 +19,34 @@ class Task:
     """What is scored on what.
 
     name, version: written into every record; the version goes up when scores stop being comparable.
-    kind:          retrieval (pairs of shards), vqa (questions about pictures of shards) or masked (perplexity of
-                   what is hidden in pictures, texts and pairs of shards).
+    kind:          how it is scored, one of `KINDS`: retrieval (pairs of shards), vqa (questions about pictures of
+                   shards), masked (perplexity of what is hidden in pictures, texts and pairs of shards), nlvr2
+                   (sentences about two pictures).
     data:          name -> path in the data directory. test: shards of the split that is scored (a directory,
                    glob or brace range). vqa: also test_questions and test_annotations, in VQAv2's format;
-                   train_questions and train_annotations, when given, teach the question-only baseline.
+                   train_questions and train_annotations, when given, teach the question-only baseline. nlvr2:
+                   test_statements, a file about the pictures of test, where these shards hold no statements
+                   themselves; train, and train_statements as before, when given, teach the sentence-only baseline.
     metrics:       those that a summary shows first.
     """
 
     name: str
     version: int
-    kind: Kind
+    kind: str
     description: str
     data: dict[str, str]
     metrics: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            raise ValueError(f"kind={self.kind!r} is not one of {', '.join(get_args(Kind))}")
+        if self.kind not in KINDS:
+            raise ValueError(f"kind={self.kind!r} is not one of {', '.join(KINDS)}")
         if isinstance(self.version, bool) or not isinstance(self.version, int) or self.version < 1:
             raise ValueError(f"version={self.version!r} must be a whole number from 1")
         if not isinstance(self.name, str) or not self.name or not isinstance(self.description, str):
             raise ValueError("name and description must be texts")
         if not isinstance(self.data, dict) or not all(isinstance(v, str) for v in self.data.values()):
             raise ValueError("data must map names to paths")
-        needed = ("test", "test_questions", "test_annotations") if self.kind == "vqa" else ("test",)
-        missing = [name for name in needed if name not in self.data]
+        missing = [name for name in KINDS[self.kind].needs if name not in self.data]
         if missing:
             raise ValueError(f"data lacks {', '.join(missing)}, which kind={self.kind} needs")
 

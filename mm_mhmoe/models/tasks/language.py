@@ -6,6 +6,8 @@ Shapes: B batch, L text length, D model dim, V vocabulary.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 from mm_mhmoe.batch import ImageTextBatch, Texts
 from mm_mhmoe.config import EncoderConfig
 from mm_mhmoe.models.encoder import EncoderOutput
-from mm_mhmoe.models.tasks import TaskModel
+from mm_mhmoe.models.tasks.base import TaskModel
 
 _ROWS = 1024
 
@@ -26,11 +28,20 @@ class LanguageModel(TaskModel):
         ValueError: the configuration is one of pictures, or its router lets tokens see later ones.
     """
 
+    kind = "language"
+
     def __init__(self, config: EncoderConfig) -> None:
         _check(config)
         super().__init__(config)
         table = self.encoder.text.tokens.weight
         nn.init.trunc_normal_(table, std=config.dim**-0.5)  # logits of about 1 from states of about 1
+
+    def describe_head(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_description(cls, description: Mapping[str, Any]) -> LanguageModel:
+        return cls(EncoderConfig.from_dict(description["encoder"]))
 
     @property
     def head(self) -> nn.Linear:

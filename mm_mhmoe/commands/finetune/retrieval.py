@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from mm_mhmoe_data.config import DataConfig
+from mm_mhmoe_data.datamodules import RetrievalDataModule
+from mm_mhmoe_data.quarantine import QUARANTINE_FILE
+from mm_mhmoe_data.tokenizer import Tokenizer
+
+from mm_mhmoe.commands.finetune.run import fine_tune
+from mm_mhmoe.commands.sources import data_path, own_shards
+from mm_mhmoe.config import EncoderConfig
+from mm_mhmoe.models.tasks import RetrievalModel
+from mm_mhmoe.training.modules import RetrievalModule
+from mm_mhmoe.training.optim import OptimConfig
+from mm_mhmoe.training.trainer import RunConfig
+
+
+def retrieval(
+    out: Path,
+    tokenizer: Path,
+    optim: OptimConfig,
+    steps: int,
+    init: Path | None = None,
+    encoder: EncoderConfig | None = None,
+    image_size: int | None = None,
+    shards: str = "demo:train",
+    batch_size: int = 256,
+    embed_dim: int = 256,
+    min_scale: float = 0.5,
+    data: DataConfig = DataConfig(),  # noqa: B008  (frozen)
+    run: RunConfig = RunConfig(),  # noqa: B008  (frozen)
+) -> None:
+    """Fine-tunes a dual encoder for image-text retrieval (InfoNCE on both [CLS] states).
+
+    Args:
+        out: directory of the run; becomes the model directory.
+        tokenizer: directory of the text tokenizer.
+        optim: the optimiser.
+        steps: training steps.
+        init: model directory to take the encoder's weights from; without it the encoder starts from random weights.
+        encoder: the encoder; without it, that of init.
+        image_size: side of pictures, instead of the encoder's; init's positions are interpolated.
+        shards: pairs to learn from: a folder, glob, list or address of .tar files, or demo:train.
+        batch_size: pairs a step and process; the negatives of a pair are the others of all processes.
+        embed_dim: width of the embeddings.
+        min_scale: smallest part of a picture's area that a random crop keeps.
+        data: sources and their weights, order, flips and colours, what may be unusable.
+        run: seed, precision, devices, checkpoints, logs.
+    """
+    arguments = dict(locals())
+
+    def prepare(encoder: EncoderConfig, words: Tokenizer) -> tuple[RetrievalModule, RetrievalDataModule]:
+        loader = RetrievalDataModule(
+            data_path(shards),
+            words,
+            encoder.vision,
+            encoder.text,
+            batch_size=batch_size,
+            num_steps=steps * run.accumulate,
+            seed=run.seed,
+            workers=run.workers,
+            min_scale=min_scale,
+            data=own_shards(data),
+            quarantine=out / QUARANTINE_FILE,
+        )
+        return RetrievalModule(RetrievalModel(encoder, embed_dim), optim, steps=steps), loader
+
+    fine_tune(retrieval, arguments, prepare)
