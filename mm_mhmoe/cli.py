@@ -61,6 +61,7 @@ COMMANDS: Tree = {
     "plan": "plan:plan",
     "parity": "plan:parity",
     "pretrain": "pretrain:pretrain",
+    "lm": "lm:lm",
     "finetune": (
         "Train a pretrained encoder for a task.",
         {"retrieval": "finetune.retrieval:retrieval", "vqa": "finetune.vqa:vqa", "nlvr2": "finetune.nlvr2:nlvr2"},
@@ -118,6 +119,7 @@ SUMMARIES = {
     "plan": "What a pretraining run costs: parameters, FLOPs, memory on each device.",
     "parity": "Solve the size of experts for equal FLOPs or parameters.",
     "pretrain": "Masked pretraining on pictures, texts and pairs.",
+    "lm": "Train a language model on texts of one or several languages.",
     "finetune retrieval": "Contrastive fine-tuning of a dual encoder.",
     "finetune vqa": "Fine-tuning on questions about pictures.",
     "finetune nlvr2": "Fine-tuning on sentences that are true or false of two pictures.",

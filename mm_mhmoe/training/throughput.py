@@ -56,7 +56,10 @@ def real_work(streams: Sequence[ImageTextBatch], config: EncoderConfig, *, cls_l
             rows[picture] += len(stream)
             continue
         rows.update(picture + length for length in stream.texts.valid_BL.sum(dim=1).tolist())
-        words += 0 if stream.texts.masked_BL is None else int(stream.texts.masked_BL.sum())
+        if stream.texts.masked_BL is not None:
+            words += int(stream.texts.masked_BL.sum())
+        elif stream.causal_text:  # every token but the first is predicted
+            words += int(stream.texts.valid_BL[:, 1:].sum())
     found = tuple((count, length) for length, count in rows.items())
     return RealWork(rows=found, pictures=pictures, patches=patches, words=words, cls_loss=cls_loss)
 

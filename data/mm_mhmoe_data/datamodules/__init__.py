@@ -1,5 +1,6 @@
 """Lightning data modules on shards."""
 
+from mm_mhmoe_data.datamodules.language import LanguageDataModule
 from mm_mhmoe_data.datamodules.nlvr2 import NLVR2DataModule
 from mm_mhmoe_data.datamodules.pictures import PictureDataModule
 from mm_mhmoe_data.datamodules.pretrain import PretrainDataModule
@@ -8,6 +9,7 @@ from mm_mhmoe_data.datamodules.steps import StepDataModule
 from mm_mhmoe_data.datamodules.vqa import VQADataModule
 
 __all__ = [
+    "LanguageDataModule",
     "NLVR2DataModule",
     "PictureDataModule",
     "PretrainDataModule",

@@ -1,5 +1,6 @@
 """Lightning modules: each wires a model, an objective and an optimiser. No maths here."""
 
+from mm_mhmoe.training.modules.language import LanguageModule
 from mm_mhmoe.training.modules.nlvr2 import NLVR2Module
 from mm_mhmoe.training.modules.pretrain import PretrainModule
 from mm_mhmoe.training.modules.retrieval import RetrievalModule
@@ -8,6 +9,7 @@ from mm_mhmoe.training.modules.visual_tokenizer import VisualTokenizerModule
 from mm_mhmoe.training.modules.vqa import VQAModule
 
 __all__ = [
+    "LanguageModule",
     "NLVR2Module",
     "PretrainModule",
     "RetrievalModule",
