@@ -62,6 +62,7 @@ COMMANDS: Tree = {
     "parity": "plan:parity",
     "pretrain": "pretrain:pretrain",
     "lm": "lm:lm",
+    "generate": "generate:write",
     "finetune": (
         "Train a pretrained encoder for a task.",
         {"retrieval": "finetune.retrieval:retrieval", "vqa": "finetune.vqa:vqa", "nlvr2": "finetune.nlvr2:nlvr2"},
@@ -120,6 +121,7 @@ SUMMARIES = {
     "parity": "Solve the size of experts for equal FLOPs or parameters.",
     "pretrain": "Masked pretraining on pictures, texts and pairs.",
     "lm": "Train a language model on texts of one or several languages.",
+    "generate": "Write on from a beginning with a language model.",
     "finetune retrieval": "Contrastive fine-tuning of a dual encoder.",
     "finetune vqa": "Fine-tuning on questions about pictures.",
     "finetune nlvr2": "Fine-tuning on sentences that are true or false of two pictures.",
