@@ -65,7 +65,12 @@ COMMANDS: Tree = {
     "generate": "generate:write",
     "finetune": (
         "Train a pretrained encoder for a task.",
-        {"retrieval": "finetune.retrieval:retrieval", "vqa": "finetune.vqa:vqa", "nlvr2": "finetune.nlvr2:nlvr2"},
+        {
+            "nlvr2": "finetune.nlvr2:nlvr2",
+            "retrieval": "finetune.retrieval:retrieval",
+            "vqa": "finetune.vqa:vqa",
+            "captioning": "finetune.captioning:captioning",
+        },
     ),
     "eval": "evaluate:evaluate_model",
     "analyze": "analyze:analyze",
@@ -125,6 +130,7 @@ SUMMARIES = {
     "finetune retrieval": "Contrastive fine-tuning of a dual encoder.",
     "finetune vqa": "Fine-tuning on questions about pictures.",
     "finetune nlvr2": "Fine-tuning on sentences that are true or false of two pictures.",
+    "finetune captioning": "Fine-tuning on captions, which the model then writes.",
     "eval": "Score a model on tasks.",
     "analyze": "Show where a model's routers send its tokens, in figures and numbers.",
     "paper-table": "Dense, X-MoE and MH-MoE encoders side by side, as in the paper's Table 1, at a small size.",

@@ -1,12 +1,29 @@
 """The models that runs train: an encoder with the heads of its task. A file a kind."""
 
 from mm_mhmoe.models.tasks.base import TaskModel
+from mm_mhmoe.models.tasks.captioning import CaptionModel
 from mm_mhmoe.models.tasks.language import LanguageModel
 from mm_mhmoe.models.tasks.nlvr2 import NLVR2Model
 from mm_mhmoe.models.tasks.pretrain import PretrainModel
 from mm_mhmoe.models.tasks.retrieval import RetrievalModel
 from mm_mhmoe.models.tasks.vqa import VQAModel
 
-TASK_MODELS: tuple[type[TaskModel], ...] = (PretrainModel, RetrievalModel, VQAModel, NLVR2Model, LanguageModel)
+TASK_MODELS: tuple[type[TaskModel], ...] = (
+    PretrainModel,
+    RetrievalModel,
+    VQAModel,
+    NLVR2Model,
+    CaptionModel,
+    LanguageModel,
+)
 
-__all__ = ["TASK_MODELS", "LanguageModel", "NLVR2Model", "PretrainModel", "RetrievalModel", "TaskModel", "VQAModel"]
+__all__ = [
+    "TASK_MODELS",
+    "CaptionModel",
+    "LanguageModel",
+    "NLVR2Model",
+    "PretrainModel",
+    "RetrievalModel",
+    "TaskModel",
+    "VQAModel",
+]
