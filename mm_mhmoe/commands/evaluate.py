@@ -94,7 +94,9 @@ def _codes_directory(given: Path | None, config: dict[str, Any]) -> Path:
 
 
 def _shown(name: str, value: float) -> str:
-    return f"{value:.2f}" if name.endswith("perplexity") else f"{100 * value:.1f} %"
+    if name.endswith(("perplexity", "nats_per_token")):
+        return f"{value:.2f}"
+    return f"{value:.3f}" if name.endswith("bits_per_byte") else f"{100 * value:.1f} %"
 
 
 def model_facts(
@@ -102,7 +104,7 @@ def model_facts(
 ) -> ModelFacts:
     """Name, configuration, cost and tokenizers of a model, for its records."""
     encoder = model.config
-    length = encoder.vision.num_patches + 1 + encoder.text.max_length
+    length = (encoder.vision.num_patches + 1 if encoder.pictures else 0) + encoder.text.max_length
     total = sum(p.numel() for p in model.parameters())
     return ModelFacts(
         name=name,

@@ -31,7 +31,7 @@ def test_a_task_of_the_users_own(tmp_path: Path) -> None:
 
 
 def test_unknown_task_lists_the_known() -> None:
-    with pytest.raises(ValueError, match="retrieval_openclipart, vqa_openclipart"):
+    with pytest.raises(ValueError, match=r"retrieval_openclipart, .*vqa_openclipart"):
         load_task("coco")
     with pytest.raises(ValueError, match="does not exist"):
         load_task("nowhere.yaml")

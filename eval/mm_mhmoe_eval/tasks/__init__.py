@@ -21,7 +21,8 @@ class Task:
     name, version: written into every record; the version goes up when scores stop being comparable.
     kind:          how it is scored, one of `KINDS`: retrieval (pairs of shards), vqa (questions about pictures of
                    shards), masked (perplexity of what is hidden in pictures, texts and pairs of shards), nlvr2
-                   (sentences about two pictures).
+                   (sentences about two pictures), perplexity (of texts, by language), next_paragraph (which of four
+                   follows), translation (which of four is one).
     data:          name -> path in the data directory. test: shards of the split that is scored (a directory,
                    glob or brace range). vqa: also test_questions and test_annotations, in VQAv2's format;
                    train_questions and train_annotations, when given, teach the question-only baseline. nlvr2:
