@@ -12,19 +12,18 @@ from itertools import islice
 from typing import Any
 
 import torch
-from mm_mhmoe_data.language import read_documents
 from mm_mhmoe_data.language.tokens import document_ids
-from mm_mhmoe_data.pipeline import ShardDataset
 from torch import Tensor
 
 from mm_mhmoe_eval.kinds.scored import Scored, ScoredData
+from mm_mhmoe_eval.language.documents import held_out_documents
 from mm_mhmoe_eval.language.sequences import predictor, sequence_nats, windows
 from mm_mhmoe_eval.results import bootstrap_interval
 
 
 def score(model: Any, data: ScoredData) -> Scored:
     predicts = predictor(model, "perplexity")
-    documents = list(islice(read_documents(ShardDataset(str(data.paths["test"]), "texts")), data.limit))
+    documents = list(islice(held_out_documents(data), data.limit))
     pieces: list[Any] = []
     owner: list[int] = []
     for number, document in enumerate(documents):
@@ -53,7 +52,10 @@ def score(model: Any, data: ScoredData) -> Scored:
             {"key": f"{d.language}/{d.id}", "language": d.language, **_metrics(sums_3D[:, n : n + 1])}
             for n, d in enumerate(documents)
         ],
-        per_sample={"nats_per_token": (sums_3D[0] / sums_3D[1]).tolist()},
+        per_sample={
+            "nats": (sums_3D[0] / sums_3D[1]).tolist(),
+            "bits_per_byte": (sums_3D[0] / math.log(2) / sums_3D[2]).tolist(),
+        },
     )
 
 

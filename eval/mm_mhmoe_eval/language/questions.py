@@ -12,10 +12,6 @@ from mm_mhmoe_data.sampling import permutation
 
 from mm_mhmoe_eval.language.choices import CHOICES, Question
 
-QUESTIONS = 800
-"""As many are asked, about equally many of each language or pair of languages."""
-PIVOT = "en-US"
-"""The language that translations are matched with."""
 _SHORTEST = 40
 
 
@@ -42,9 +38,9 @@ class _Place(NamedTuple):
         return self.facts.get("kind") != "title" and len(self.text.encode()) >= _SHORTEST
 
 
-def next_paragraph_questions(documents: Sequence[Document], most: int = QUESTIONS) -> list[Question]:
+def next_paragraph_questions(documents: Sequence[Document], most: int) -> list[Question]:
     """Which of four paragraphs follows those before it in its document; the others are from other documents of the
-    language. Always the same for the same documents."""
+    language. About `most` questions, equally many of each language, and always the same of the same documents."""
     places = _by_language(documents)
     each, found = -(-most // max(1, len(places))), []
     for language, own in places.items():
@@ -56,7 +52,7 @@ def next_paragraph_questions(documents: Sequence[Document], most: int = QUESTION
     return found
 
 
-def translation_questions(documents: Sequence[Document], most: int = QUESTIONS, pivot: str = PIVOT) -> list[Question]:
+def translation_questions(documents: Sequence[Document], most: int, pivot: str) -> list[Question]:
     """Which of four paragraphs in another language is the translation of a paragraph, from and to the pivot language.
 
     Translations have the same `paragraph` in their .json. Raises ValueError without paragraphs of the pivot language.

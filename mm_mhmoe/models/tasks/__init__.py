@@ -2,6 +2,7 @@
 
 from mm_mhmoe.models.tasks.base import TaskModel
 from mm_mhmoe.models.tasks.captioning import CaptionModel
+from mm_mhmoe.models.tasks.classification import ClassificationModel
 from mm_mhmoe.models.tasks.language import LanguageModel
 from mm_mhmoe.models.tasks.nlvr2 import NLVR2Model
 from mm_mhmoe.models.tasks.pretrain import PretrainModel
@@ -14,12 +15,14 @@ TASK_MODELS: tuple[type[TaskModel], ...] = (
     VQAModel,
     NLVR2Model,
     CaptionModel,
+    ClassificationModel,
     LanguageModel,
 )
 
 __all__ = [
     "TASK_MODELS",
     "CaptionModel",
+    "ClassificationModel",
     "LanguageModel",
     "NLVR2Model",
     "PretrainModel",

@@ -54,4 +54,6 @@ def data(tmp_path: Path, documents: list[Document]) -> ScoredData:
         for n, (text, facts) in enumerate(pairs)
     ]
     write_shards(samples, tmp_path, 0, 25)
-    return ScoredData(paths={"test": tmp_path}, tokenizer=Bytes(), batch_size=7, limit=None, device="cpu")
+    return ScoredData(
+        paths={"test": tmp_path}, tokenizer=Bytes(), batch_size=7, limit=None, device="cpu", options={"languages": ""}
+    )

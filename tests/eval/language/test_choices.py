@@ -84,8 +84,8 @@ def test_long_contexts_keep_their_end_and_long_choices_their_beginning(data):
 
 
 def test_next_paragraphs_follow_and_others_are_of_other_documents(documents):
-    questions = next_paragraph_questions(documents)
-    assert questions == next_paragraph_questions(documents)
+    questions = next_paragraph_questions(documents, 800)
+    assert questions == next_paragraph_questions(documents, 800)
     by_text = {t: d for d in documents for t in d.paragraphs}
     assert Counter(q.group for q in questions) == {"de-DE": 16, "en-US": 16, "fr-FR": 16}
     for question in questions:
@@ -102,7 +102,7 @@ def test_next_paragraphs_follow_and_others_are_of_other_documents(documents):
 
 
 def test_translations_have_the_same_place(documents):
-    questions = translation_questions(documents)
+    questions = translation_questions(documents, 800, "en-US")
     by_text = {t: (d.language, d.facts[n]["paragraph"]) for d in documents for n, t in enumerate(d.paragraphs)}
     assert Counter(q.group for q in questions) == {
         f"{a}>{b}": 16 for a, b in (("en-US", "de-DE"), ("de-DE", "en-US"), ("en-US", "fr-FR"), ("fr-FR", "en-US"))
@@ -115,12 +115,14 @@ def test_translations_have_the_same_place(documents):
         same = [by_text[choice][1] == by_text[context][1] for choice in question.choices]
         assert same.count(True) == 1 and same[question.answer]
     with pytest.raises(ValueError, match="no text of the language en-US"):
-        translation_questions([d for d in documents if d.language != "en-US"])
+        translation_questions([d for d in documents if d.language != "en-US"], 800, "en-US")
 
 
 @pytest.mark.parametrize("kind", ["next_paragraph", "translation"])
 def test_kinds_read_shards(data, kind):
-    scored = KINDS[kind].score(Repeater(), replace(data, limit=8))
+    scored = KINDS[kind].score(Repeater(), replace(data, limit=8, options=KINDS[kind].options))
     assert len(scored.samples) in (8, 9) and 0 <= scored.metrics["accuracy"] <= 1
     with pytest.raises(ValueError, match="needs a language model"):
         KINDS[kind].score(object(), data)
+    with pytest.raises(ValueError, match="are not in these shards"):
+        KINDS[kind].score(Repeater(), replace(data, options={**KINDS[kind].options, "languages": "en-US, it-IT"}))
