@@ -115,7 +115,7 @@ def _parse(text: str, where: str) -> Task:
             raise ValueError("metrics must be a list of names")
         if not isinstance(values.get("options", {}), dict):
             raise ValueError("options must map names to values")
-        options = {str(name): str(value) for name, value in values.get("options", {}).items()}
+        options = {str(name): value for name, value in values.get("options", {}).items()}
         return Task(**{**values, "metrics": tuple(values["metrics"]), "options": options})
     except ValueError as error:
         raise ValueError(f"task {where}: {error}") from error
