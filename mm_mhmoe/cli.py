@@ -62,6 +62,8 @@ COMMANDS: Tree = {
     "plan": "plan:plan",
     "parity": "plan:parity",
     "pretrain": "pretrain:pretrain",
+    "lm": "lm:lm",
+    "generate": "generate:write",
     "finetune": (
         "Train a pretrained encoder for a task.",
         {
@@ -134,6 +136,8 @@ SUMMARIES = {
     "plan": "What a pretraining run costs: parameters, FLOPs, memory on each device.",
     "parity": "Solve the size of experts for equal FLOPs or parameters.",
     "pretrain": "Masked pretraining on pictures, texts and pairs.",
+    "lm": "Train a language model on texts of one or several languages.",
+    "generate": "Write on from a beginning with a language model.",
     "finetune retrieval": "Contrastive fine-tuning of a dual encoder.",
     "finetune vqa": "Fine-tuning on questions about pictures.",
     "finetune classification": "Fine-tuning on classes of pictures.",

@@ -107,8 +107,9 @@ class ShardDataset:
             self._several[root] = (read_small(join(root, "dataset_type.txt")) or b"").strip() == b"retrieval"
         return self._several[root]
 
-    def caption(self, index: int) -> str:
-        content = self._read(index, "txt", MAX_CAPTION_BYTES)
+    def caption(self, index: int, most: int = MAX_CAPTION_BYTES) -> str:
+        """A sample's text, of at most so many bytes."""
+        content = self._read(index, "txt", most)
         try:
             return content.decode("utf-8").strip()
         except UnicodeDecodeError as error:
