@@ -31,6 +31,7 @@ COMMANDS: Tree = {
                 "Turn a source into WebDataset shards.",
                 {
                     "openclipart": "build:openclipart",
+                    "statements": "build:statements",
                     "tuxpaint": "build:tuxpaint",
                     "debian-handbook": "build:debian_handbook",
                     "text": "build:text",
@@ -63,9 +64,11 @@ COMMANDS: Tree = {
     "finetune": (
         "Train a pretrained encoder for a task.",
         {
+            "nlvr2": "finetune.nlvr2:nlvr2",
             "retrieval": "finetune.retrieval:retrieval",
             "vqa": "finetune.vqa:vqa",
             "captioning": "finetune.captioning:captioning",
+            "classification": "finetune.classification:classification",
         },
     ),
     "eval": "evaluate:evaluate_model",
@@ -94,6 +97,7 @@ COMMANDS: Tree = {
 SUMMARIES = {
     "demo": "The whole path on the shipped clip-art, ending in an HTML report.",
     "data build openclipart": "Drawings with captions and questions, from Debian's Open Clip Art.",
+    "data build statements": "Sentences that are true or false of two clip-art pictures, as NLVR2 has them.",
     "data build tuxpaint": "Pictures with captions in 78 languages, from Tux Paint's stamps.",
     "data build debian-handbook": "Paragraphs of one book in 26 languages.",
     "data build text": "Texts from plain files, JSON lines, Wikipedia or the Bible.",
@@ -122,6 +126,8 @@ SUMMARIES = {
     "pretrain": "Masked pretraining on pictures, texts and pairs.",
     "finetune retrieval": "Contrastive fine-tuning of a dual encoder.",
     "finetune vqa": "Fine-tuning on questions about pictures.",
+    "finetune classification": "Fine-tuning on classes of pictures.",
+    "finetune nlvr2": "Fine-tuning on sentences that are true or false of two pictures.",
     "finetune captioning": "Fine-tuning on captions, which the model then writes.",
     "eval": "Score a model on tasks.",
     "analyze": "Show where a model's routers send its tokens, in figures and numbers.",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from mm_mhmoe.batch import ImageTextBatch, VQABatch
+from mm_mhmoe.batch import ImageTextBatch, NLVR2Batch, VQABatch
 from mm_mhmoe.config import TextConfig, VisionConfig
 from mm_mhmoe_data.pipeline import Parts, ShardDataset
 from mm_mhmoe_data.questions import Questions
 from mm_mhmoe_data.samples import Captions, Pictures, Stream, in_order
 from mm_mhmoe_data.sampling import Pick
+from mm_mhmoe_data.statements import StatementBatches, Statements
 from mm_mhmoe_data.tokenizer import Tokenizer
 from mm_mhmoe_data.transforms import EvalTransform
 from mm_mhmoe_data.vqa_data import VQAExample
@@ -56,3 +57,11 @@ def iterate_vqa(
     pictures = Pictures(dataset, EvalTransform(vision.image_size), grid=vision.grid, stream="vqa", seed=0)
     questions = Questions(dataset, examples, answers, pictures, tokenizer, text)
     yield from map(questions, in_order(len(questions), batch_size))
+
+
+def iterate_nlvr2(
+    statements: Statements, tokenizer: Tokenizer, vision: VisionConfig, text: TextConfig, batch_size: int
+) -> Iterator[NLVR2Batch]:
+    """All statements."""
+    batches = StatementBatches(statements, EvalTransform(vision.image_size), tokenizer, text)
+    yield from map(batches, in_order(len(batches), batch_size))

@@ -62,7 +62,7 @@ class ShardDataset:
                 f"{' ...' if len(found) > 3 else ''} has {wanted}; look at them with `mm-mhmoe data stats`"
             )
         self._several: dict[str, bool] = {}
-        self._decoded: dict[tuple[int, int | None], Tensor] = {}
+        self._decoded: dict[tuple[int, str, int | None], Tensor] = {}
 
     def __len__(self) -> int:
         return len(self._shards)
@@ -113,26 +113,49 @@ class ShardDataset:
         except UnicodeDecodeError as error:
             raise self._shards.error(index, f"has a caption that is not UTF-8 ({error.reason})", "text") from error
 
-    def image_bytes(self, index: int) -> bytes:
-        """The picture as it lies in the shard."""
-        members = self._shards.members(index)
-        return self._shards.read(index, *members[next(e for e in IMAGE_EXTENSIONS if e in members)])
+    @property
+    def root(self) -> str:
+        """The folder of the splits: that above the first shard's."""
+        return parent(parent(self._shards.shards[0].place))
 
-    def picture(self, index: int, *, at_least: int | None = None) -> Tensor:
+    def label(self, index: int, classes: int | None = None) -> int:
+        """The whole number in the sample's .cls. Raises `SampleError` where there is none, or it is not one of
+        `classes` numbers."""
+        if "cls" not in self._shards.members(index):
+            raise self._shards.error(index, "has no .cls with its label", "label")
+        content = self._read(index, "cls", MAX_CAPTION_BYTES)
+        if not content.strip().isdigit():
+            raise self._shards.error(index, f"has {content[:20]!r} in its .cls instead of a whole number", "label")
+        label = int(content)
+        if classes is not None and label >= classes:
+            raise self._shards.error(index, f"has class {label}, but there are {classes}", "label")
+        return label
+
+    def image_bytes(self, index: int, name: str = "") -> bytes:
+        """The picture as it lies in the shard. Of several, KEY.left.png is named left."""
+        members = self._shards.members(index)
+        extensions = [f"{name}.{e}" if name else e for e in IMAGE_EXTENSIONS]
+        found = next((e for e in extensions if e in members), None)
+        if found is None:
+            raise self._shards.error(index, f"has no picture {' or '.join(extensions)}", "decode")
+        return self._shards.read(index, *members[found])
+
+    def picture(self, index: int, name: str = "", *, at_least: int | None = None) -> Tensor:
         """uint8 RGB (3, H, W). It may be given out again: do not write into it.
 
         Args:
+            name: which one, where a sample has several.
             at_least: a large JPEG may come at half its size or less, as long as both sides have this many pixels.
         """
-        if (index, at_least) in self._decoded:
-            return self._decoded[index, at_least]
-        content = self.image_bytes(index)
+        if (index, name, at_least) in self._decoded:
+            return self._decoded[index, name, at_least]
+        content = self.image_bytes(index, name)
         try:
             picture = decode_picture(content, at_least=at_least)
         except ValueError as error:
             raise self._shards.error(index, f"cannot be used: {error}", "decode") from error
         if len(self) * picture.nbytes <= _MAX_DECODED_BYTES:  # were all of this size, they would fit
-            self._decoded[index, at_least] = picture
+            self._decoded[index, name, at_least] = picture
         return picture
 
     def sample_bytes(self, index: int) -> bytes:

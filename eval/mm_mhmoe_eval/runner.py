@@ -89,7 +89,9 @@ def evaluate(
     if batch_size < 1 or (limit is not None and limit < 1):
         raise ValueError(f"batch_size={batch_size} and limit={limit} must be 1 or more")
     paths = _paths(task, data_dir, data or {})
-    read = ScoredData(paths=paths, tokenizer=tokenizer, batch_size=batch_size, limit=limit, device=device)
+    read = ScoredData(
+        paths=paths, tokenizer=tokenizer, batch_size=batch_size, limit=limit, device=device, options=task.options
+    )
     started = time.perf_counter()
     with _scoring(model):
         scored = KINDS[task.kind].score(model, read)

@@ -16,7 +16,7 @@ metrics: [vqa]
 
 
 def test_every_task_parses() -> None:
-    assert list_tasks() == ["masked_openclipart", "masked_tuxpaint", "retrieval_openclipart", "vqa_openclipart"]
+    assert {"masked_openclipart", "nlvr2_openclipart", "retrieval_openclipart", "vqa_openclipart"} <= set(list_tasks())
     for name in list_tasks():
         task = load_task(name)
         assert task.name == name

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,19 @@ class Task:
 
     name, version: written into every record; the version goes up when scores stop being comparable.
     kind:          how it is scored, one of `KINDS`: retrieval (pairs of shards), vqa (questions about pictures of
-                   shards), masked (perplexity of what is hidden in pictures, texts and pairs of shards).
+                   shards), masked (perplexity of what is hidden in pictures, texts and pairs of shards), nlvr2
+                   (sentences about two pictures).
     data:          name -> path in the data directory. test: shards of the split that is scored (a directory,
                    glob or brace range). vqa: also test_questions and test_annotations, in VQAv2's format;
-                   train_questions and train_annotations, when given, teach the question-only baseline.
+                   train_questions and train_annotations, when given, teach the question-only baseline. nlvr2:
+                   test_statements, a file about the pictures of test, where these shards hold no statements
+                   themselves; train, and train_statements as before, when given, teach the sentence-only baseline.
+                   classification: pictures of the classes that the model tells. zero_shot and probe: classes, a file of
+                   names, where classnames.txt does not lie beside the splits, and train, shards that probe learns from
+                   and of which both take the classes of label_field; zero_shot: templates, a file of lines with {c}.
     metrics:       those that a summary shows first.
+    options:       of the kind. classification, zero_shot, probe: label_field, the field of KEY.json that says the class
+                   (without it, KEY.cls is its number), and min_class_count, how many pictures make a value a class.
     """
 
     name: str
@@ -33,6 +42,7 @@ class Task:
     description: str
     data: dict[str, str]
     metrics: tuple[str, ...]
+    options: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -43,6 +53,10 @@ class Task:
             raise ValueError("name and description must be texts")
         if not isinstance(self.data, dict) or not all(isinstance(v, str) for v in self.data.values()):
             raise ValueError("data must map names to paths")
+        unknown = sorted(set(self.options) - set(KINDS[self.kind].options))
+        if unknown:
+            known = ", ".join(KINDS[self.kind].options) or "none"
+            raise ValueError(f"options: {', '.join(unknown)} is not one of kind={self.kind}, which has {known}")
         missing = [name for name in KINDS[self.kind].needs if name not in self.data]
         if missing:
             raise ValueError(f"data lacks {', '.join(missing)}, which kind={self.kind} needs")
@@ -83,7 +97,7 @@ def _parse(text: str, where: str) -> Task:
     if not isinstance(values, dict):
         raise ValueError(f"task {where} must be a mapping, is {type(values).__name__}")
     names = {f.name for f in fields(Task)}
-    missing, unknown = sorted(names - set(values)), sorted(map(str, set(values) - names))
+    missing, unknown = sorted(names - {"options"} - set(values)), sorted(map(str, set(values) - names))
     if missing or unknown:
         raise ValueError(
             f"task {where}: missing fields {', '.join(missing) or 'none'}, unknown fields "
@@ -92,6 +106,9 @@ def _parse(text: str, where: str) -> Task:
     try:
         if not isinstance(values["metrics"], list) or not all(isinstance(name, str) for name in values["metrics"]):
             raise ValueError("metrics must be a list of names")
-        return Task(**{**values, "metrics": tuple(values["metrics"])})
+        if not isinstance(values.get("options", {}), dict):
+            raise ValueError("options must map names to values")
+        options = {str(name): str(value) for name, value in values.get("options", {}).items()}
+        return Task(**{**values, "metrics": tuple(values["metrics"]), "options": options})
     except ValueError as error:
         raise ValueError(f"task {where}: {error}") from error

@@ -2,10 +2,28 @@
 
 from mm_mhmoe.models.tasks.base import TaskModel
 from mm_mhmoe.models.tasks.captioning import CaptionModel
+from mm_mhmoe.models.tasks.classification import ClassificationModel
+from mm_mhmoe.models.tasks.nlvr2 import NLVR2Model
 from mm_mhmoe.models.tasks.pretrain import PretrainModel
 from mm_mhmoe.models.tasks.retrieval import RetrievalModel
 from mm_mhmoe.models.tasks.vqa import VQAModel
 
-TASK_MODELS: tuple[type[TaskModel], ...] = (PretrainModel, RetrievalModel, VQAModel, CaptionModel)
+TASK_MODELS: tuple[type[TaskModel], ...] = (
+    PretrainModel,
+    RetrievalModel,
+    VQAModel,
+    NLVR2Model,
+    CaptionModel,
+    ClassificationModel,
+)
 
-__all__ = ["TASK_MODELS", "CaptionModel", "PretrainModel", "RetrievalModel", "TaskModel", "VQAModel"]
+__all__ = [
+    "CaptionModel",
+    "ClassificationModel",
+    "NLVR2Model",
+    "PretrainModel",
+    "RetrievalModel",
+    "TASK_MODELS",
+    "TaskModel",
+    "VQAModel",
+]
