@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from mm_mhmoe_data.ordered import iterate_pairs
 from mm_mhmoe_data.pipeline import ShardDataset
+from mm_mhmoe_data.samples import captions_of
 
 from mm_mhmoe_eval.captions import score_captions
 from mm_mhmoe_eval.captions.cider import Cider
@@ -36,9 +37,7 @@ def score(model: Any, data: ScoredData) -> Scored:
     count = len(dataset) if data.limit is None else min(data.limit, len(dataset))
     pictures = [_described(dataset, index) for index in range(count)]
     captions: list[str] = []
-    for batch in iterate_pairs(
-        dataset, data.tokenizer, model.vision, model.text, data.batch_size, stream="images", chosen=range(count)
-    ):
+    for batch in iterate_pairs(dataset, **data.inputs(model), stream="images", chosen=range(count)):
         assert batch.images is not None
         captions += map(data.tokenizer.decode, model.write_captions(batch.images.to(data.device)))
     files = {"results.json": _results(pictures, captions)}
@@ -82,10 +81,8 @@ def _described(dataset: ShardDataset, index: int) -> _Described:
 
 
 def _captions(dataset: ShardDataset, index: int) -> list[str]:
-    """The lines of a text where each is a caption, else all of it."""
-    text = dataset.caption(index)
-    lines = text.split("\n") if dataset.has_several_captions(index) else [" ".join(text.split())]
-    return [line.strip() for line in lines if line.strip()]
+    """One or several; none where the text is empty."""
+    return [caption for caption in captions_of(dataset, index, "auto") if caption]
 
 
 def _typical_caption(shards: str | Path) -> str:
