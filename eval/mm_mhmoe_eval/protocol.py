@@ -120,6 +120,15 @@ class GivesFeatures(HasInputs, Protocol):
 
 
 @runtime_checkable
+class Captions(HasInputs, Protocol):
+    """Writes captions of pictures."""
+
+    def write_captions(self, images: Images) -> Sequence[Sequence[int]]:
+        """Token ids of a caption for each picture, which the model's tokenizer turns into text."""
+        ...
+
+
+@runtime_checkable
 class PredictsHidden(HasInputs, Protocol):
     """Predicts hidden patches and words."""
 
