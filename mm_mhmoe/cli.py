@@ -64,9 +64,10 @@ COMMANDS: Tree = {
     "finetune": (
         "Train a pretrained encoder for a task.",
         {
+            "nlvr2": "finetune.nlvr2:nlvr2",
             "retrieval": "finetune.retrieval:retrieval",
             "vqa": "finetune.vqa:vqa",
-            "nlvr2": "finetune.nlvr2:nlvr2",
+            "captioning": "finetune.captioning:captioning",
             "classification": "finetune.classification:classification",
         },
     ),
@@ -127,6 +128,7 @@ SUMMARIES = {
     "finetune vqa": "Fine-tuning on questions about pictures.",
     "finetune classification": "Fine-tuning on classes of pictures.",
     "finetune nlvr2": "Fine-tuning on sentences that are true or false of two pictures.",
+    "finetune captioning": "Fine-tuning on captions, which the model then writes.",
     "eval": "Score a model on tasks.",
     "analyze": "Show where a model's routers send its tokens, in figures and numbers.",
     "paper-table": "Dense, X-MoE and MH-MoE encoders side by side, as in the paper's Table 1, at a small size.",
