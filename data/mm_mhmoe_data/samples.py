@@ -156,14 +156,20 @@ def drawn_caption(
     dataset: ShardDataset | Arrived, pick: Pick, *, stream: str, seed: int, captions: CaptionLines
 ) -> str:
     """The text of a sample, or the line of it that is drawn; `captions` as in `Captions`."""
-    text = dataset.caption(pick.sample)
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
-    if len(lines) < 2 or captions == "whole":
-        return text
-    if captions == "auto" and not dataset.has_several_captions(pick.sample):
-        return text
+    lines = captions_of(dataset, pick.sample, captions)
+    if len(lines) == 1:
+        return lines[0]
     rng = sample_rng(seed, pick.epoch, dataset.keys[pick.sample], f"{stream}/line")
     return lines[int(rng.integers(len(lines)))]
+
+
+def captions_of(dataset: ShardDataset | Arrived, sample: int, captions: CaptionLines) -> list[str]:
+    """The captions of a sample, one or several; `captions` as in `Captions`."""
+    text = dataset.caption(sample)
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    if len(lines) < 2 or captions == "whole":
+        return [text]
+    return lines if captions == "lines" or dataset.has_several_captions(sample) else [text]
 
 
 def begins_word(tokenizer: Tokenizer) -> np.ndarray:

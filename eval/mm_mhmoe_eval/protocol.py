@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mm_mhmoe.batch import Images, ImageTextBatch, Texts
 from mm_mhmoe.config import TextConfig, VisionConfig
+from mm_mhmoe.models.likelihood import Reading
 from mm_mhmoe.objectives.held_out import HiddenPredictions
 
 
@@ -39,6 +40,15 @@ class EmbedsPairs(HasInputs, Protocol):
 
 
 @runtime_checkable
+class RescoresPairs(EmbedsPairs, Protocol):
+    """Also reads a picture and a text together, to put the best candidates of a query into a better order."""
+
+    def rescore(self, pairs: ImageTextBatch, cosine_B: Tensor) -> Tensor:
+        """Scores (B,), higher for what belongs together, given the cosines of the pairs' embeddings."""
+        ...
+
+
+@runtime_checkable
 class AnswersQuestions(HasInputs, Protocol):
     """Answers a question about a picture from a fixed list of answers."""
 
@@ -49,6 +59,15 @@ class AnswersQuestions(HasInputs, Protocol):
 
     def answer_logits(self, pairs: ImageTextBatch) -> Tensor:
         """(B, A), from pictures and the questions as texts."""
+        ...
+
+
+@runtime_checkable
+class ContinuesTexts(HasInputs, Protocol):
+    """Says how likely a continuation of a text about a picture is."""
+
+    def continuation_log_likelihood(self, pairs: ImageTextBatch, start_B: Tensor, reading: Reading) -> Tensor:
+        """(B,) sums over the tokens from these places on."""
         ...
 
 

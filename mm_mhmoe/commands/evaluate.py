@@ -94,7 +94,9 @@ def _codes_directory(given: Path | None, config: dict[str, Any]) -> Path:
 
 
 def _shown(name: str, value: float) -> str:
-    return f"{value:.2f}" if name.endswith("perplexity") else f"{100 * value:.1f} %"
+    if name.endswith("perplexity"):
+        return f"{value:.2f}"
+    return f"{100 * value:.1f} %" if value <= 1 else f"{value:,.0f}"
 
 
 def model_facts(

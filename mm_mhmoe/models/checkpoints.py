@@ -219,6 +219,20 @@ def load_encoder(source: str | Path, into: TaskModel) -> None:
     load_weights(into.encoder, resample_weights(weights, theirs.vision.grid, into.vision.grid), source)
 
 
+def load_init(source: str | Path, into: TaskModel) -> None:
+    """As `load_encoder`; heads that mean the same in both models are taken too (`TaskModel.shared_heads`)."""
+    load_encoder(source, into)
+    described = {k: v for k, v in read_config(source).items() if k not in ("format", "run")}
+    shared, theirs = into.shared_heads(described), read_weights(source)
+    heads = {
+        ours + name.removeprefix(begin): value
+        for begin, ours in shared.items()
+        for name, value in theirs.items()
+        if name.startswith(begin)
+    }
+    load_weights(into, {**into.state_dict(), **heads}, source)
+
+
 def load_pretrained(source: str | Path, into: PretrainModel) -> None:
     """As `load_encoder`; the heads are taken too if the source is a pretraining model whose image head means the same:
     as many codes of the same visual tokenizer, pixels, or features of the same teacher. Those of the contrastive and

@@ -133,7 +133,7 @@ def test_probe(run) -> None:
     model = make(VQAModel, ["yes"])
     task = Task(
         name="p", version=1, kind="probe", description="", data={"test": "val", "train": "val"}, metrics=(),
-        options={"label_field": "category", "min_class_count": "20"},
+        options={"label_field": "category", "min_class_count": 20},
     )  # fmt: skip
     found = run(model, task, {}, batch_size=50).record.metrics
     assert found["classes"] == 3 and found["train_pictures"] == found["commonest/accuracy@1"] ** -1 * 86
@@ -146,7 +146,7 @@ def test_what_does_not_fit(run) -> None:
     for task in ("nlvr2_openclipart", "classification_openclipart", "zero_shot_openclipart"):
         with pytest.raises(ValueError, match=r"VQAModel does not .* task needs a"):
             run(model, task, VAL if task != "nlvr2_openclipart" else {})
-    with pytest.raises(ValueError, match="options: colour is not one of kind=probe"):
+    with pytest.raises(ValueError, match="must map some of label_field, min_class_count"):
         Task(name="p", version=1, kind="probe", description="", data={"test": "t", "train": "t"}, metrics=(),
              options={"colour": "red"})  # fmt: skip
 

@@ -30,7 +30,7 @@ def score(model: Any, data: ScoredData) -> Scored:
             f"{type(model).__name__} does not tell classes of pictures; a classification task needs a classification "
             "model, or take a task of kind zero_shot or probe"
         )
-    field = data.options.get("label_field")
+    field = data.options["label_field"] or None
     test = read_labelled(data.paths["test"], field=field, classes=None if field is None else model.classes)
     if test.classes != tuple(model.classes):  # a number in .cls means the test's class
         raise ValueError(
@@ -61,8 +61,8 @@ def labelled_of(data: ScoredData, name: str, classes: Sequence[str] | None = Non
     """A part of the task's data, with classes as the task's options and files say."""
     if classes is None and "classes" in data.paths:
         classes = read_names(data.paths["classes"])
-    least = int(data.options.get("min_class_count", 1))
-    return read_labelled(data.paths[name], field=data.options.get("label_field"), classes=classes, min_count=least)
+    field, least = data.options["label_field"] or None, data.options["min_class_count"]
+    return read_labelled(data.paths[name], field=field, classes=classes, min_count=least)
 
 
 def each_picture(of: Callable[[Images], Tensor], model: Any, labelled: Labelled, data: ScoredData) -> Tensor:

@@ -14,10 +14,10 @@ import torch
 class ScoredData:
     """Where the data of a task lie and how they are read.
 
-    paths:   by the names of the task's data.
-    limit:   only the first so many samples; None: all.
-    device:  where batches go.
-    options: of the task.
+    paths:  by the names of the task's data.
+    limit:  only the first so many samples; None: all.
+    device: where batches go.
+    options: of the task, all that its kind has (`Kind.options`).
     """
 
     paths: Mapping[str, str | Path]
@@ -25,7 +25,7 @@ class ScoredData:
     batch_size: int
     limit: int | None
     device: torch.device | str
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +49,10 @@ class Kind:
 
     needs:    names of the data without which nothing can be scored.
     together: names of the data that replace the task's own only all at once: they describe one another.
-    options:  names of the options that a task of the kind may set.
+    options:  what a task can set under `options`, with the values where it does not.
     """
 
     score: Callable[[Any, ScoredData], Scored]
     needs: tuple[str, ...] = ("test",)
     together: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)

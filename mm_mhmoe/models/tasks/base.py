@@ -50,6 +50,14 @@ class TaskModel(nn.Module):
         """What the class needs beside the encoder's configuration."""
         raise NotImplementedError
 
+    def shared_heads(self, other: Mapping[str, Any]) -> dict[str, str]:
+        """Which heads of another model mean the same as this one's: how names of their weights begin there, and here.
+
+        Args:
+            other: what it tells by `describe`.
+        """
+        return {"head.": "head."} if {**self.describe(), "encoder": other["encoder"]} == other else {}
+
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> TaskModel:
         """The inverse of `describe`, with fresh weights. Raises KeyError for an entry that is not there."""
