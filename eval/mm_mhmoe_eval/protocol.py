@@ -1,6 +1,6 @@
 """What a model must offer to be scored. Any object with these methods will do.
 
-Legend: B batch, E embedding, A answers.
+Legend: B batch, E embedding, A answers, C classes, F features.
 """
 
 from __future__ import annotations
@@ -77,6 +77,29 @@ class JudgesStatements(HasInputs, Protocol):
 
     def judge(self, left: ImageTextBatch, right: ImageTextBatch) -> Tensor:
         """(B, 2) logits of false and true, from pairs of each picture with the sentence."""
+        ...
+
+
+@runtime_checkable
+class Classifies(HasInputs, Protocol):
+    """Tells classes of pictures from a fixed list."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The names of the C classes, in the order of the logits."""
+        ...
+
+    def class_logits(self, images: Images) -> Tensor:
+        """(B, C)"""
+        ...
+
+
+@runtime_checkable
+class GivesFeatures(HasInputs, Protocol):
+    """Gives features of pictures, from which others tell classes."""
+
+    def image_features(self, images: Images) -> Tensor:
+        """(B, F), of any length."""
         ...
 
 

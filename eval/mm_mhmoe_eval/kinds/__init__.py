@@ -1,10 +1,11 @@
 """Kinds of tasks, by the name that a task's YAML gives: each a file with `score(model, data)`."""
 
-from mm_mhmoe_eval.kinds import masked, multilingual, nlvr2, open_vqa, retrieval, vqa
+from mm_mhmoe_eval.kinds import classification, masked, multilingual, nlvr2, open_vqa, probe, retrieval, vqa
 from mm_mhmoe_eval.kinds.scored import Kind, Scored, ScoredData
 
 _ASKED = ("test", "test_questions")
 _QUESTIONS = (*_ASKED, "test_annotations")
+_CLASSES = {"label_field": "", "min_class_count": 1}
 
 KINDS: dict[str, Kind] = {
     "retrieval": Kind(score=retrieval.score, options={"rerank": 0}),
@@ -13,6 +14,9 @@ KINDS: dict[str, Kind] = {
     "open_vqa": Kind(score=open_vqa.score, needs=_ASKED, together=_QUESTIONS, options=open_vqa.OPTIONS),
     "masked": Kind(score=masked.score),
     "nlvr2": Kind(score=nlvr2.score),
+    "classification": Kind(score=classification.score, options={"label_field": ""}),
+    "zero_shot": Kind(score=classification.score_zero_shot, options=_CLASSES),
+    "probe": Kind(score=probe.score, needs=("test", "train"), options=_CLASSES),
 }
 
 __all__ = ["KINDS", "Kind", "Scored", "ScoredData"]

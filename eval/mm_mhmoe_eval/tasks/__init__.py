@@ -28,8 +28,13 @@ class Task:
                    train_questions and train_annotations, when given, teach the question-only baseline. nlvr2:
                    test_statements, a file about the pictures of test, where these shards hold no statements
                    themselves; train, and train_statements as before, when given, teach the sentence-only baseline.
+                   classification: pictures of the classes that the model tells. zero_shot and probe: classes, a file of
+                   names, where classnames.txt does not lie beside the splits, and train, shards that probe learns from
+                   and of which both take the classes of label_field; zero_shot: templates, a file of lines with {c}.
     metrics:       those that a summary shows first.
-    options:       what the kind leaves to the task (`Kind.options`), such as rerank of a retrieval task.
+    options:       what the kind leaves to the task (`Kind.options`), such as rerank of a retrieval task; of
+                   classification, zero_shot and probe: label_field, the field of KEY.json that says the class (without
+                   it, KEY.cls is its number), and min_class_count, how many pictures make a value a class.
     """
 
     name: str
@@ -105,6 +110,9 @@ def _parse(text: str, where: str) -> Task:
     try:
         if not isinstance(values["metrics"], list) or not all(isinstance(name, str) for name in values["metrics"]):
             raise ValueError("metrics must be a list of names")
-        return Task(**{**values, "metrics": tuple(values["metrics"])})
+        if not isinstance(values.get("options", {}), dict):
+            raise ValueError("options must map names to values")
+        options = {str(name): str(value) for name, value in values.get("options", {}).items()}
+        return Task(**{**values, "metrics": tuple(values["metrics"]), "options": options})
     except ValueError as error:
         raise ValueError(f"task {where}: {error}") from error

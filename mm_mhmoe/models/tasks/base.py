@@ -1,12 +1,14 @@
-"""The base of every model that is trained on top of an encoder."""
+"""The base of every model that is trained on top of an encoder. Shapes: B batch, D model dim."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from mm_mhmoe.batch import Images, ImageTextBatch
 from mm_mhmoe.config import EncoderConfig, TextConfig, VisionConfig
 from mm_mhmoe.models.builder import build_encoder
 from mm_mhmoe.models.encoder import Encoder
@@ -32,6 +34,13 @@ class TaskModel(nn.Module):
     @property
     def text(self) -> TextConfig:
         return self.config.text
+
+    @torch.no_grad()
+    def image_features(self, images: Images) -> Tensor:
+        """(B, D), the mean state of a picture's patches: what a probe sees of the encoder."""
+        image_BND = self.encoder(ImageTextBatch(images=images)).streams[0].image_BND
+        assert image_BND is not None
+        return image_BND[:, 1:].mean(dim=1)
 
     def describe(self) -> dict[str, Any]:
         """All that is needed to build the model again without its weights, as JSON takes it."""
