@@ -38,7 +38,7 @@ def build_encoder(config: EncoderConfig) -> Encoder:
     patch = PatchEmbedding(vision.patch_size, config.dim, mean=vision.pixel_mean, std=vision.pixel_std)
     image = ImageEmbedding(patch, vision.num_patches, config.dim, positions=config.image_positions)
     words = TextEmbedding(text.vocab_size, text.num_positions, config.dim, text.mask_id)
-    rates = torch.linspace(0, config.drop_path, config.depth).tolist()
+    rates = torch.linspace(0, config.drop_path, config.depth, device="cpu").tolist()  # models may be built on meta
     norms: dict[str, Any] = {"norm_eps": config.norm_eps, "multiway": config.multiway}
     blocks = [
         Block(
@@ -53,7 +53,9 @@ def build_encoder(config: EncoderConfig) -> Encoder:
         for layer in range(config.depth)
     ]
     shared = _relative_positions(config, "shared")
-    encoder = Encoder(image, words, blocks, dim=config.dim, relative_positions=shared, **norms)
+    encoder = Encoder(
+        image, words, blocks, dim=config.dim, final_norm=config.final_norm, relative_positions=shared, **norms
+    )
     initialize(encoder, depth=config.depth, sub_ln=config.sub_ln)
     return encoder
 

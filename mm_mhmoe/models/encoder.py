@@ -72,6 +72,7 @@ class Encoder(nn.Module):
     (arXiv 2208.10442).
 
     Args:
+        final_norm: whether a LayerNorm stands behind the last block.
         relative_positions: addends to the scores of attention that all blocks share.
     """
 
@@ -84,6 +85,7 @@ class Encoder(nn.Module):
         dim: int,
         norm_eps: float,
         multiway: bool = False,
+        final_norm: bool = True,
         relative_positions: RelativePositions | None = None,
     ) -> None:
         super().__init__()
@@ -91,7 +93,9 @@ class Encoder(nn.Module):
         self.text = text
         self.relative_positions = relative_positions
         self.blocks = nn.ModuleList(blocks)
-        self.norm = each_modality(lambda: nn.LayerNorm(dim, eps=norm_eps), multiway)
+        self.norm: nn.Module = nn.Identity()
+        if final_norm:
+            self.norm = each_modality(lambda: nn.LayerNorm(dim, eps=norm_eps), multiway)
         self.dim = dim
 
     def forward(self, *streams: ImageTextBatch) -> EncoderOutput:
