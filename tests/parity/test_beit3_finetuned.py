@@ -1,5 +1,5 @@
-"""Golden models of BEiT-3's own fine-tuning code (tests/golden/make_beit3_finetuned.py): what they answer, and names and
-shapes of the weights of its published base models."""
+"""Golden models of BEiT-3's own fine-tuning code (tests/golden/make_beit3_finetuned.py): what they answer, and names
+and shapes of the weights of its published base models."""
 
 import json
 from pathlib import Path
@@ -76,7 +76,7 @@ def test_names_and_shapes_of_the_published_base_models(task: str) -> None:
     encoder = beit3_encoder(weights, config, "x.pth")
     assert {k: v.shape for k, v in encoder.items()} == {k: v.shape for k, v in ours.items()}
     for name in [name for name in shapes if not name.startswith("beit3.")]:
-        with pytest.raises(ValueError, match="has no|names a head|is missing"), torch.device("meta"):
+        with pytest.raises(ValueError, match="has no"), torch.device("meta"):
             rest = {k: v for k, v in weights.items() if k != name}
             beit3_model(rest, config, "x.pth", 8, task=task, names=[""] * counts.get(task, 0))
 
