@@ -21,7 +21,8 @@ STOPPED = "stopped. Finished parts are kept; the same command goes on from there
 
 Tree = Mapping[str, "str | tuple[str, Tree]"]
 
-# A leaf is module:function below mm_mhmoe.commands; it is imported only when it is called or asked for help.
+# A leaf is module:function below mm_mhmoe.commands; it is imported only when it is called or asked for help. The leaf
+# "" of a group is what the group's own name does, where options follow it.
 COMMANDS: Tree = {
     "demo": "demo:demo",
     "data": (
@@ -71,7 +72,16 @@ COMMANDS: Tree = {
             "classification": "finetune.classification:classification",
         },
     ),
-    "eval": "evaluate:evaluate_model",
+    "eval": (
+        "Score models, and compare scores.",
+        {
+            "": "evaluate:evaluate_model",
+            "ls": "eval_ls:eval_ls",
+            "compare": "compare:compare",
+            "report": "eval_report:eval_report",
+        },
+    ),
+    "serve": "serve.command:serve",
     "analyze": "analyze:analyze",
     "paper-table": "paper_table:paper_table",
     "export": "export:export",
@@ -129,7 +139,11 @@ SUMMARIES = {
     "finetune classification": "Fine-tuning on classes of pictures.",
     "finetune nlvr2": "Fine-tuning on sentences that are true or false of two pictures.",
     "finetune captioning": "Fine-tuning on captions, which the model then writes.",
-    "eval": "Score a model on tasks.",
+    "eval": "Score a model on tasks. See also: eval ls, compare, report.",
+    "eval ls": "List the tasks, what each scores, and the data it needs.",
+    "eval compare": "Put records side by side, with intervals and paired tests.",
+    "eval report": "Write a page about records: tables, right and wrong answers, expert maps.",
+    "serve": "A page on this machine: pictures for a query; captions, answers and experts for a picture.",
     "analyze": "Show where a model's routers send its tokens, in figures and numbers.",
     "paper-table": "Dense, X-MoE and MH-MoE encoders side by side, as in the paper's Table 1, at a small size.",
     "export": "Turn a run's newest checkpoint into a model directory.",
@@ -154,12 +168,14 @@ def load(leaf: str) -> Callable[..., None]:
 def _find(argv: Sequence[str]) -> tuple[str, str] | None:
     """The command that argv starts with, as (its words, its module:function); None if argv names none."""
     node: Any = COMMANDS
-    for count, word in enumerate(argv, start=1):
+    for count, word in enumerate([*argv, "--help"]):
+        if word.startswith("-") and "" in node:
+            return " ".join(argv[:count]), node[""]
         if word not in node:
             return None
         node = node[word]
         if isinstance(node, str):
-            return " ".join(argv[:count]), node
+            return " ".join(argv[: count + 1]), node
         node = node[1]
     return None
 
@@ -170,6 +186,8 @@ def _overview(tree: Tree = COMMANDS, path: str = "", description: str = DESCRIPT
     subcommands = parser.add_subcommands(title="commands", metavar="COMMAND", dest="command")
     for name, node in tree.items():
         full = f"{path} {name}".strip()
+        if not name:
+            continue
         summary = SUMMARIES[full] if isinstance(node, str) else node[0]
         subcommands.add_subcommand(name, Parser(prog=f"mm-mhmoe {full}"), help=summary)
     return parser

@@ -24,7 +24,7 @@ from mm_mhmoe_data.ring import Empty, fresh
 from mm_mhmoe_data.sampling import Pick
 from mm_mhmoe_data.shards.indexed import SampleError
 from mm_mhmoe_data.tokenizer import EOS, MASK, Tokenizer
-from mm_mhmoe_data.transforms import EvalTransform, TrainTransform
+from mm_mhmoe_data.transforms import TrainTransform, Transform
 
 Picks = Sequence[Pick]
 
@@ -67,7 +67,7 @@ class Pictures:
     def __init__(
         self,
         dataset: ShardDataset | Arrived,
-        transform: TrainTransform | EvalTransform,
+        transform: TrainTransform | Transform,
         *,
         grid: int,
         stream: str,

@@ -20,7 +20,7 @@ from mm_mhmoe_data.ring import Empty, fresh
 from mm_mhmoe_data.samples import Picks, Picture, collate_pictures, keys_of, load_all
 from mm_mhmoe_data.sampling import Pick
 from mm_mhmoe_data.tokenizer import Tokenizer
-from mm_mhmoe_data.transforms import EvalTransform, TrainTransform
+from mm_mhmoe_data.transforms import TrainTransform, Transform
 
 _LABELS = {"true": True, "false": False}
 _MAX_BYTES = 1 << 30
@@ -137,7 +137,7 @@ class StatementBatches:
     def __init__(
         self,
         statements: Statements,
-        transform: TrainTransform | EvalTransform,
+        transform: TrainTransform | Transform,
         tokenizer: Tokenizer,
         text: TextConfig,
         *,
@@ -182,7 +182,7 @@ class StatementBatches:
     def _picture(self, pick: Pick, statement: Statement, side: str) -> Picture:
         place: Place = getattr(statement, side)
         pixels_CHW = self.dataset.picture(*place, at_least=self.transform.least_side)
-        if isinstance(self.transform, EvalTransform):
+        if not isinstance(self.transform, TrainTransform):
             return Picture(self.transform(pixels_CHW), None)
         rng = sample_rng(self.seed, pick.epoch, statement.identifier, f"nlvr2/{side}")
         return Picture(self.transform(pixels_CHW, rng, statement.sentence), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch.nn.functional as F
@@ -15,6 +15,17 @@ from mm_mhmoe_data.directions import ENGLISH, says_direction
 
 Flip = Literal["off", "on", "caption"]
 Interpolation = Literal["bilinear", "bicubic"]
+
+
+class Transform(Protocol):
+    """Pictures to a model's size, nothing about them random: uint8 (3, H, W) to uint8 (3, S, S)."""
+
+    @property
+    def least_side(self) -> int | None:
+        """Of a picture that need not be larger; None: it is needed as it is."""
+        ...
+
+    def __call__(self, picture_CHW: Tensor) -> Tensor: ...
 
 
 class TrainTransform:

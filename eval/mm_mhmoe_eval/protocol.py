@@ -6,8 +6,9 @@ Legend: B batch, E embedding, A answers, C classes, F features.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+from mm_mhmoe_data.transforms import Transform
 from torch import Tensor
 
 from mm_mhmoe.batch import Images, ImageTextBatch, Texts
@@ -24,6 +25,21 @@ class HasInputs(Protocol):
 
     @property
     def text(self) -> TextConfig: ...
+
+
+@runtime_checkable
+class PreparesInputs(HasInputs, Protocol):
+    """Brings its own tokenizer and preparation of pictures. Other models take what the project makes of them."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """Has `encode(text, max_length)`, ids of which no more than max_length."""
+        ...
+
+    @property
+    def transform(self) -> Transform:
+        """uint8 (3, H, W) to uint8 (3, S, S), S being the size of `vision`."""
+        ...
 
 
 @runtime_checkable

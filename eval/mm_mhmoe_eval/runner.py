@@ -17,6 +17,7 @@ from torch import nn
 
 from mm_mhmoe_eval.files import write_text_atomic
 from mm_mhmoe_eval.kinds import KINDS, ScoredData
+from mm_mhmoe_eval.protocol import PreparesInputs
 from mm_mhmoe_eval.results import (
     ResultRecord,
     environment,
@@ -58,14 +59,15 @@ def evaluate(
     model: object,
     task: Task,
     *,
-    tokenizer: Any,
     facts: ModelFacts,
+    tokenizer: Any = None,
     data_dir: str | Path | None = None,
     data: Mapping[str, str | Path] | None = None,
     batch_size: int = 64,
     limit: int | None = None,
     device: torch.device | str = "cpu",
     seed: int = 0,
+    workers: int = 0,
 ) -> Evaluation:
     """Scores the model on the task's test split.
 
@@ -73,8 +75,8 @@ def evaluate(
         model: `EmbedsPairs` for a retrieval task, `AnswersQuestions` for a vqa task; in eval mode while it is
             scored.
         task: from `load_task`.
-        tokenizer: of the model, as `mm_mhmoe_data` has them.
         facts: what the record says about the model.
+        tokenizer: of the model, as `mm_mhmoe_data` has them; of no use to one that `PreparesInputs`.
         data_dir: directory that the task's paths start from; None: the demo data of mm_mhmoe_data.
         data: paths that replace the task's own, by name (test, test_questions, ...), relative to the working
             directory. Without training questions of their own, other test questions get no baseline.
@@ -83,6 +85,7 @@ def evaluate(
             Fewer candidates make retrieval easier.
         device: where batches go; the model must be there already.
         seed: of the run that made the model, for the record.
+        workers: processes that read and decode ahead; 0: this one does it between batches.
 
     Raises ValueError when the model lacks the task's methods, or for data that is not there.
     """
@@ -90,8 +93,16 @@ def evaluate(
         raise ValueError(f"batch_size={batch_size} and limit={limit} must be 1 or more")
     paths = _paths(task, data_dir, data or {})
     options = {**KINDS[task.kind].options, **task.options}
+    own = model if isinstance(model, PreparesInputs) else None
     read = ScoredData(
-        paths=paths, tokenizer=tokenizer, batch_size=batch_size, limit=limit, device=device, options=options
+        paths=paths,
+        tokenizer=own.tokenizer if own else tokenizer,
+        batch_size=batch_size,
+        limit=limit,
+        device=device,
+        transform=own.transform if own else None,
+        workers=workers,
+        options=options,
     )
     started = time.perf_counter()
     with _scoring(model):
@@ -103,6 +114,7 @@ def evaluate(
     record = ResultRecord(
         task=task.name,
         task_version=task.version,
+        kind=task.kind,
         model=facts.name,
         model_dir=facts.directory,
         metrics=scored.metrics,
@@ -121,6 +133,8 @@ def evaluate(
         parameters_active=facts.parameters_active,
         flops_per_sample=facts.flops_per_sample,
         wall_seconds=round(seconds, 3),
+        samples_per_second=round(len(scored.samples) / seconds, 2),
+        headline=[name for name in task.metrics if name in scored.metrics],
         checksums=_checksums(paths) | facts.checksums,
         environment=environment(),
         date=now(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,7 +34,8 @@ class Parser(ArgumentParser):
 def command_parser(function: Callable[..., Any], name: str, description: str) -> Parser:
     """A parser of one function's arguments, with --config and --print_config."""
     # The usual list of all options in `usage` would push an error's message out of sight.
-    usage = f"mm-mhmoe {name} [--config FILE] [OPTION ...]"
+    first = " RECORD ..." if "records" in inspect.signature(function).parameters else ""
+    usage = f"mm-mhmoe {name}{first} [--config FILE] [OPTION ...]"
     parser = Parser(prog=f"mm-mhmoe {name}", usage=usage, description=description)
     parser.add_argument(
         "--config", action="config", help="YAML file with any of the options below; options win over it."
@@ -43,8 +45,12 @@ def command_parser(function: Callable[..., Any], name: str, description: str) ->
 
 
 def spelt_out(argv: Sequence[str], function: Callable[..., Any]) -> list[str]:
-    """Short forms of a training command: --fast_dev_run, --resume VALUE."""
-    if "run" not in inspect.signature(function).parameters:
+    """Short forms: of a training command --fast_dev_run, --resume VALUE; where there are records, these come first."""
+    parameters = inspect.signature(function).parameters
+    if "records" in parameters:
+        count = next((i for i, word in enumerate(argv) if word.startswith("-")), len(argv))
+        return [*(["--records", json.dumps(list(argv[:count]))] if count else []), *argv[count:]]
+    if "run" not in parameters:
         return list(argv)
     words = [re.sub(r"^--(fast_dev_run|resume)(?==|$)", r"--run.\1", word) for word in argv]
     return [

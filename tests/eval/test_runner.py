@@ -73,11 +73,19 @@ def batch_of(numbers: list[int]) -> ImageTextBatch:
 
 
 def iterate_pairs(
-    dataset: Pairs, tokenizer: Any, vision: VisionConfig, text: TextConfig, size: int, *, stream: str, chosen: range
+    dataset: Pairs,
+    tokenizer: Any,
+    vision: VisionConfig,
+    text: TextConfig,
+    batch_size: int,
+    *,
+    stream: str,
+    chosen: range,
+    **_: Any,
 ) -> Iterator[ImageTextBatch]:
     assert stream == "images"
-    for start in range(0, len(chosen), size):
-        yield batch_of(list(chosen[start : start + size]))
+    for start in range(0, len(chosen), batch_size):
+        yield batch_of(list(chosen[start : start + batch_size]))
 
 
 def iterate_texts(texts: list[str], tokenizer: Any, text: TextConfig, size: int) -> Iterator[Texts]:
@@ -88,10 +96,17 @@ def iterate_texts(texts: list[str], tokenizer: Any, text: TextConfig, size: int)
 
 
 def iterate_vqa(
-    dataset: Pairs, examples: list[Question], answers: Any, tokenizer: Any, vision: Any, text: Any, size: int
+    dataset: Pairs,
+    examples: list[Question],
+    answers: Any,
+    tokenizer: Any,
+    vision: Any,
+    text: Any,
+    batch_size: int,
+    **_: Any,
 ) -> Iterator[VQABatch]:
-    for start in range(0, len(examples), size):
-        ids = [example.question_id for example in examples[start : start + size]]
+    for start in range(0, len(examples), batch_size):
+        ids = [example.question_id for example in examples[start : start + batch_size]]
         yield VQABatch(pairs=batch_of(ids), targets_BA=torch.zeros(len(ids), 3), question_ids=tuple(ids))
 
 

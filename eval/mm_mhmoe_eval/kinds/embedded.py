@@ -45,9 +45,7 @@ def counted(dataset: ShardDataset, data: ScoredData) -> int:
 
 def embed_images(model: EmbedsPairs, dataset: ShardDataset, data: ScoredData, chosen: Sequence[int]) -> Tensor:
     """(M, E) of the pictures at these places."""
-    batches = iterate_pairs(
-        dataset, data.tokenizer, model.vision, model.text, data.batch_size, stream="images", chosen=chosen
-    )
+    batches = iterate_pairs(dataset, **data.inputs(model), stream="images", chosen=chosen)
     return torch.cat(
         [model.embed_images(batch.images.to(data.device)).float().cpu() for batch in batches if batch.images]
     )

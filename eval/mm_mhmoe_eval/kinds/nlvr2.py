@@ -22,7 +22,7 @@ def score(model: Any, data: ScoredData) -> Scored:
     count = len(held.rows) if data.limit is None else min(data.limit, len(held.rows))
     test = Statements(held.dataset, [held.rows[i] for i in range(count)])
     likely: dict[str, float] = {}
-    for batch in iterate_nlvr2(test, data.tokenizer, model.vision, model.text, data.batch_size):
+    for batch in iterate_nlvr2(test, **data.inputs(model)):
         logits_BC = model.judge(batch.left.to(data.device), batch.right.to(data.device)).float().cpu()
         likely |= zip(batch.identifiers, logits_BC.softmax(dim=1)[:, 1].tolist(), strict=True)
     predictions = {identifier: value > 0.5 for identifier, value in likely.items()}

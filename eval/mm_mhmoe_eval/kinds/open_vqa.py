@@ -41,7 +41,7 @@ def score(model: Any, data: ScoredData) -> Scored:
     dataset = ShardDataset(str(data.paths["test"]), "images")
     answers = candidates(data)
     likeliest: dict[int, list[str]] = {}
-    asked = iterate_vqa(dataset, examples, (), data.tokenizer, model.vision, model.text, data.batch_size)
+    asked = iterate_vqa(dataset, examples, (), **data.inputs(model))
     by_id = {example.question_id: example for example in examples}
     for batch in asked:
         assert batch.pairs.images is not None

@@ -59,15 +59,7 @@ def _scores(model: RescoresPairs, dataset: ShardDataset, data: ScoredData, found
     image_P, text_P = number_P // len(found.captions), number_P % len(found.captions)
     cosine_P = (found.image_ME[image_P] * found.text_NE[text_P]).sum(1)
     scores, first = [], 0
-    pictures = iterate_pairs(
-        dataset,
-        data.tokenizer,
-        model.vision,
-        model.text,
-        data.batch_size,
-        stream="images",
-        chosen=range(len(found.keys)),
-    )
+    pictures = iterate_pairs(dataset, **data.inputs(model), stream="images", chosen=range(len(found.keys)))
     for batch in pictures:
         assert batch.images is not None
         here_P = ((image_P >= first) & (image_P < first + len(batch))).nonzero().squeeze(1)

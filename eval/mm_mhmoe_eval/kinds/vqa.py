@@ -19,8 +19,7 @@ def score(model: Any, data: ScoredData) -> Scored:
     dataset = ShardDataset(str(data.paths["test"]), "images")
     answers = list(model.answers)
     likeliest: dict[int, list[str]] = {}
-    batches = iterate_vqa(dataset, examples, answers, data.tokenizer, model.vision, model.text, data.batch_size)
-    for batch in batches:
+    for batch in iterate_vqa(dataset, examples, answers, **data.inputs(model)):
         logits_BA = model.answer_logits(batch.pairs.to(data.device)).float().cpu()
         for number, best in zip(batch.question_ids, logits_BA.topk(min(3, len(answers))).indices.tolist(), strict=True):
             likeliest[number] = [answers[i] for i in best]

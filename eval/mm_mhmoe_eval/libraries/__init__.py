@@ -1,0 +1,7 @@
+"""Models of open_clip and timm, with the methods that tasks ask for."""
+
+from mm_mhmoe_eval.libraries.cost import pair_flops
+from mm_mhmoe_eval.libraries.names import LIBRARIES, load_library_model
+from mm_mhmoe_eval.libraries.open_clip_model import OpenClipModel
+
+__all__ = ["LIBRARIES", "OpenClipModel", "load_library_model", "pair_flops"]
