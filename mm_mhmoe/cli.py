@@ -64,7 +64,13 @@ COMMANDS: Tree = {
     "pretrain": "pretrain:pretrain",
     "finetune": (
         "Train a pretrained encoder for a task.",
-        {"retrieval": "finetune.retrieval:retrieval", "vqa": "finetune.vqa:vqa", "nlvr2": "finetune.nlvr2:nlvr2"},
+        {
+            "nlvr2": "finetune.nlvr2:nlvr2",
+            "retrieval": "finetune.retrieval:retrieval",
+            "vqa": "finetune.vqa:vqa",
+            "captioning": "finetune.captioning:captioning",
+            "classification": "finetune.classification:classification",
+        },
     ),
     "eval": (
         "Score models, and compare scores.",
@@ -130,7 +136,9 @@ SUMMARIES = {
     "pretrain": "Masked pretraining on pictures, texts and pairs.",
     "finetune retrieval": "Contrastive fine-tuning of a dual encoder.",
     "finetune vqa": "Fine-tuning on questions about pictures.",
+    "finetune classification": "Fine-tuning on classes of pictures.",
     "finetune nlvr2": "Fine-tuning on sentences that are true or false of two pictures.",
+    "finetune captioning": "Fine-tuning on captions, which the model then writes.",
     "eval": "Score a model on tasks. See also: eval ls, compare, report.",
     "eval ls": "List the tasks, what each scores, and the data it needs.",
     "eval compare": "Put records side by side, with intervals and paired tests.",

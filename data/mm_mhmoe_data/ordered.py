@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from mm_mhmoe.batch import ImageTextBatch, NLVR2Batch, VQABatch
+from mm_mhmoe.batch import ImageTextBatch, NLVR2Batch, Texts, VQABatch
 from mm_mhmoe.config import TextConfig, VisionConfig
+from mm_mhmoe_data.collate import collate_texts
 from mm_mhmoe_data.pipeline import Parts, ShardDataset
 from mm_mhmoe_data.questions import Questions
 from mm_mhmoe_data.ring import Empty, step_loader
@@ -51,6 +52,13 @@ def iterate_pairs(
         picks = [[Pick(pick.epoch, chosen[pick.sample]) for pick in part] for part in picks]
     parts = (None if stream == "texts" else pictures, None if stream == "images" else captions)
     yield from _batches(Stream(dataset, *parts), picks, workers)
+
+
+def iterate_texts(texts: Sequence[str], tokenizer: Tokenizer, text: TextConfig, batch_size: int) -> Iterator[Texts]:
+    """These texts in this order, tokenized."""
+    for start in range(0, len(texts), batch_size):
+        ids = [tokenizer.encode(said, text.max_length) for said in texts[start : start + batch_size]]
+        yield collate_texts(ids, text.pad_id, text.max_length)
 
 
 def iterate_vqa(

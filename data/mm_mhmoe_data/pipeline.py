@@ -113,14 +113,23 @@ class ShardDataset:
         except UnicodeDecodeError as error:
             raise self._shards.error(index, f"has a caption that is not UTF-8 ({error.reason})", "text") from error
 
-    def label(self, index: int) -> int:
-        """The whole number in the sample's .cls. Raises `SampleError` where there is none."""
+    @property
+    def root(self) -> str:
+        """The folder of the splits: that above the first shard's."""
+        return parent(parent(self._shards.shards[0].place))
+
+    def label(self, index: int, classes: int | None = None) -> int:
+        """The whole number in the sample's .cls. Raises `SampleError` where there is none, or it is not one of
+        `classes` numbers."""
         if "cls" not in self._shards.members(index):
             raise self._shards.error(index, "has no .cls with its label", "label")
         content = self._read(index, "cls", MAX_CAPTION_BYTES)
         if not content.strip().isdigit():
             raise self._shards.error(index, f"has {content[:20]!r} in its .cls instead of a whole number", "label")
-        return int(content)
+        label = int(content)
+        if classes is not None and label >= classes:
+            raise self._shards.error(index, f"has class {label}, but there are {classes}", "label")
+        return label
 
     def image_bytes(self, index: int, name: str = "") -> bytes:
         """The picture as it lies in the shard. Of several, KEY.left.png is named left."""

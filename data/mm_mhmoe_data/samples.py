@@ -23,7 +23,7 @@ from mm_mhmoe_data.quarantine import Quarantine
 from mm_mhmoe_data.ring import Empty, fresh
 from mm_mhmoe_data.sampling import Pick
 from mm_mhmoe_data.shards.indexed import SampleError
-from mm_mhmoe_data.tokenizer import MASK, Tokenizer
+from mm_mhmoe_data.tokenizer import EOS, MASK, Tokenizer
 from mm_mhmoe_data.transforms import TrainTransform, Transform
 
 Picks = Sequence[Pick]
@@ -108,6 +108,7 @@ class Captions:
     """Captions of a stream as token ids, with token masks where mask_ratio is not 0.
 
     Args:
+        mask_end: the end token may be hidden too, for models that have to learn where a text ends.
         whole_word: hide all pieces of a word or none. A word begins at a piece with SentencePiece's mark of a space, so
             leave it off for languages without spaces.
         captions: whether the lines of a text are captions of which one is drawn: lines; whole; or auto, where the data
@@ -123,6 +124,7 @@ class Captions:
         stream: str,
         seed: int,
         mask_ratio: float = 0.0,
+        mask_end: bool = False,
         whole_word: bool = False,
         captions: CaptionLines = "auto",
     ) -> None:
@@ -133,6 +135,7 @@ class Captions:
         self.stream = stream
         self.seed = seed
         self.mask_ratio = mask_ratio
+        self.mask_end = mask_end
         self.begins_V = begins_word(tokenizer) if whole_word else None
 
     def __call__(self, pick: Pick) -> Words:
@@ -143,23 +146,30 @@ class Captions:
     def _mask(self, ids: Sequence[int], pick: Pick) -> Tensor:
         rng = sample_rng(self.seed, pick.epoch, self.dataset.keys[pick.sample], f"{self.stream}/text")
         ids_L = np.asarray(ids)
+        maskable_L = (ids_L > MASK) | (ids_L == EOS) if self.mask_end else ids_L > MASK
         if self.begins_V is None:
-            return text_mask(ids_L > MASK, self.mask_ratio, rng)
-        return whole_word_mask(ids_L > MASK, self.begins_V[ids_L], self.mask_ratio, rng)
+            return text_mask(maskable_L, self.mask_ratio, rng)
+        return whole_word_mask(maskable_L, self.begins_V[ids_L], self.mask_ratio, rng)
 
 
 def drawn_caption(
     dataset: ShardDataset | Arrived, pick: Pick, *, stream: str, seed: int, captions: CaptionLines
 ) -> str:
     """The text of a sample, or the line of it that is drawn; `captions` as in `Captions`."""
-    text = dataset.caption(pick.sample)
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
-    if len(lines) < 2 or captions == "whole":
-        return text
-    if captions == "auto" and not dataset.has_several_captions(pick.sample):
-        return text
+    lines = captions_of(dataset, pick.sample, captions)
+    if len(lines) == 1:
+        return lines[0]
     rng = sample_rng(seed, pick.epoch, dataset.keys[pick.sample], f"{stream}/line")
     return lines[int(rng.integers(len(lines)))]
+
+
+def captions_of(dataset: ShardDataset | Arrived, sample: int, captions: CaptionLines) -> list[str]:
+    """The captions of a sample, one or several; `captions` as in `Captions`."""
+    text = dataset.caption(sample)
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    if len(lines) < 2 or captions == "whole":
+        return [text]
+    return lines if captions == "lines" or dataset.has_several_captions(sample) else [text]
 
 
 def begins_word(tokenizer: Tokenizer) -> np.ndarray:

@@ -1,6 +1,6 @@
 """What a model must offer to be scored. Any object with these methods will do.
 
-Legend: B batch, E embedding, A answers.
+Legend: B batch, E embedding, A answers, C classes, F features.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mm_mhmoe.batch import Images, ImageTextBatch, Texts
 from mm_mhmoe.config import TextConfig, VisionConfig
+from mm_mhmoe.models.likelihood import Reading
 from mm_mhmoe.objectives.held_out import HiddenPredictions
 
 
@@ -55,6 +56,15 @@ class EmbedsPairs(HasInputs, Protocol):
 
 
 @runtime_checkable
+class RescoresPairs(EmbedsPairs, Protocol):
+    """Also reads a picture and a text together, to put the best candidates of a query into a better order."""
+
+    def rescore(self, pairs: ImageTextBatch, cosine_B: Tensor) -> Tensor:
+        """Scores (B,), higher for what belongs together, given the cosines of the pairs' embeddings."""
+        ...
+
+
+@runtime_checkable
 class AnswersQuestions(HasInputs, Protocol):
     """Answers a question about a picture from a fixed list of answers."""
 
@@ -69,11 +79,43 @@ class AnswersQuestions(HasInputs, Protocol):
 
 
 @runtime_checkable
+class ContinuesTexts(HasInputs, Protocol):
+    """Says how likely a continuation of a text about a picture is."""
+
+    def continuation_log_likelihood(self, pairs: ImageTextBatch, start_B: Tensor, reading: Reading) -> Tensor:
+        """(B,) sums over the tokens from these places on."""
+        ...
+
+
+@runtime_checkable
 class JudgesStatements(HasInputs, Protocol):
     """Judges whether a sentence is true of two pictures."""
 
     def judge(self, left: ImageTextBatch, right: ImageTextBatch) -> Tensor:
         """(B, 2) logits of false and true, from pairs of each picture with the sentence."""
+        ...
+
+
+@runtime_checkable
+class Classifies(HasInputs, Protocol):
+    """Tells classes of pictures from a fixed list."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The names of the C classes, in the order of the logits."""
+        ...
+
+    def class_logits(self, images: Images) -> Tensor:
+        """(B, C)"""
+        ...
+
+
+@runtime_checkable
+class GivesFeatures(HasInputs, Protocol):
+    """Gives features of pictures, from which others tell classes."""
+
+    def image_features(self, images: Images) -> Tensor:
+        """(B, F), of any length."""
         ...
 
 

@@ -92,6 +92,7 @@ def evaluate(
     if batch_size < 1 or (limit is not None and limit < 1):
         raise ValueError(f"batch_size={batch_size} and limit={limit} must be 1 or more")
     paths = _paths(task, data_dir, data or {})
+    options = {**KINDS[task.kind].options, **task.options}
     own = model if isinstance(model, PreparesInputs) else None
     read = ScoredData(
         paths=paths,
@@ -99,6 +100,7 @@ def evaluate(
         batch_size=batch_size,
         limit=limit,
         device=device,
+        options=options,
         transform=own.transform if own else None,
         workers=workers,
     )
@@ -120,7 +122,12 @@ def evaluate(
         per_sample={name: [round(value, 4) for value in values] for name, values in scored.per_sample.items()},
         samples=len(scored.samples),
         seed=seed,
-        config={"model": facts.config, "batch_size": batch_size, "limit": limit},
+        config={
+            "model": facts.config,
+            "batch_size": batch_size,
+            "limit": limit,
+            **({"options": options} if options else {}),
+        },
         git_hash=git_hash(Path(__file__).parent),
         parameters_total=total,
         parameters_active=facts.parameters_active,
@@ -173,7 +180,7 @@ def _paths(task: Task, data_dir: str | Path | None, data: Mapping[str, str | Pat
     paths: dict[str, str | Path] = {name: data.get(name, root / path) for name, path in task.data.items()}
     if "test_questions" in data:  # the task's own training questions say nothing about other test questions
         paths = {name: path for name, path in paths.items() if not name.startswith("train_") or name in data}
-    together = KINDS[task.kind].together
+    together = [name for name in KINDS[task.kind].together if name in task.data]
     if "test" in data and not set(together) <= set(data):
         raise ValueError(f"data: test is given without all of {', '.join(together)}; they belong together")
     return paths

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mm_mhmoe.config import EncoderConfig
+from mm_mhmoe.models.heads import MaskedHead
 from mm_mhmoe.models.positions import resample_weights
 from mm_mhmoe.models.tasks import TASK_MODELS, PretrainModel, TaskModel
 from mm_mhmoe.models.tasks.pretrain import described_image_head
@@ -218,6 +219,20 @@ def load_encoder(source: str | Path, into: TaskModel) -> None:
     load_weights(into.encoder, resample_weights(weights, theirs.vision.grid, into.vision.grid), source)
 
 
+def load_init(source: str | Path, into: TaskModel) -> None:
+    """As `load_encoder`; heads that mean the same in both models are taken too (`TaskModel.shared_heads`)."""
+    load_encoder(source, into)
+    described = {k: v for k, v in read_config(source).items() if k not in ("format", "run")}
+    shared, theirs = into.shared_heads(described), read_weights(source)
+    heads = {
+        ours + name.removeprefix(begin): value
+        for begin, ours in shared.items()
+        for name, value in theirs.items()
+        if name.startswith(begin)
+    }
+    load_weights(into, {**into.state_dict(), **heads}, source)
+
+
 def load_pretrained(source: str | Path, into: PretrainModel) -> None:
     """As `load_encoder`; the heads are taken too if the source is a pretraining model whose image head means the same:
     as many codes of the same visual tokenizer, pixels, or features of the same teacher. Those of the contrastive and
@@ -235,6 +250,14 @@ def load_pretrained(source: str | Path, into: PretrainModel) -> None:
         kept = {k: v for k, v in into.state_dict().items() if k.startswith(own)}
         heads = {k: v for k, v in read_weights(source).items() if not k.startswith(own)}
         load_weights(into, heads | kept, source)
+
+
+def load_text_head(source: str | Path, head: MaskedHead) -> None:
+    """Copies the head over word pieces of a pretraining or captioning model; from other models, nothing."""
+    prefix = {"pretrain": "text_head.", "captioning": "head."}.get(read_config(source)["kind"])
+    if prefix is not None:
+        weights = {k.removeprefix(prefix): v for k, v in read_weights(source).items() if k.startswith(prefix)}
+        load_weights(head, weights, source)
 
 
 def at_image_size(model: TaskModel, image_size: int) -> TaskModel:

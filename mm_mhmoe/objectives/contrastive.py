@@ -19,14 +19,21 @@ def info_nce(image_BP: Tensor, text_BP: Tensor, scale: Tensor, gather: Gather | 
         gather: brings the negatives of all ranks; the mean is over the own rows, so the mean over ranks of equal
             batches is the loss of all of them as one. None: negatives are those of the batch.
     """
-    # A logit of up to 100 keeps half a unit in bf16, which is too coarse for near negatives.
-    with torch.autocast(image_BP.device.type, enabled=False):
-        if gather is None:
-            to_texts_BG, first = scale * image_BP @ text_BP.t(), 0
-            to_images_BG = to_texts_BG.t()
-        else:
-            texts_GP, first = gather(text_BP)
-            to_texts_BG = scale * image_BP @ texts_GP.t()
-            to_images_BG = scale * text_BP @ gather(image_BP)[0].t()
+    if gather is None:
+        to_texts_BG, first = similarities(image_BP, text_BP, scale), 0
+        to_images_BG = to_texts_BG.t()
+    else:
+        texts_GP, first = gather(text_BP)
+        to_texts_BG = similarities(image_BP, texts_GP, scale)
+        to_images_BG = similarities(text_BP, gather(image_BP)[0], scale)
     own_B = torch.arange(len(image_BP), device=image_BP.device) + first
     return 0.5 * (F.cross_entropy(to_texts_BG, own_B) + F.cross_entropy(to_images_BG, own_B))
+
+
+def similarities(one_BP: Tensor, other_GP: Tensor, scale: Tensor) -> Tensor:
+    """Scaled dot products (B, G), whatever the autocast.
+
+    A logit of up to 100 keeps half a unit in bf16, which is too coarse for near negatives.
+    """
+    with torch.autocast(one_BP.device.type, enabled=False):
+        return scale * one_BP @ other_GP.t()

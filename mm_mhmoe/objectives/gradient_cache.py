@@ -5,9 +5,10 @@ Legend: B batch, P embedding dim, T tokens of all streams.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,25 +19,31 @@ from mm_mhmoe.models.encoder import EncoderOutput, LayerRouting
 from mm_mhmoe.models.tasks import RetrievalModel
 from mm_mhmoe.nn import Routing
 
+_T = TypeVar("_T")
+
+
+def in_chunks(function: Callable[[ImageTextBatch], _T], pairs: ImageTextBatch, chunk: int | None) -> list[_T]:
+    """What the function gives for `chunk` pairs at a time, of which none keeps its graph.
+
+    In the backward pass each chunk is computed again, with the random numbers of the first time, when its turn has
+    come. chunk=None: all pairs at once, with their graph.
+    """
+    if chunk is None or chunk >= len(pairs):
+        return [function(pairs)]
+    return [checkpoint(function, part, use_reentrant=False) for part in split_pairs(pairs, chunk)]
+
 
 def embed_in_chunks(
     model: RetrievalModel, pairs: ImageTextBatch, chunk: int | None
 ) -> tuple[Tensor, Tensor, EncoderOutput]:
-    """Embeddings (B, P) of both sides and the encoder's output without states, `chunk` pairs at a time.
+    """Embeddings (B, P) of both sides and the encoder's output without states, `chunk` pairs at a time (`in_chunks`).
 
-    No chunk keeps its graph. The loss of the whole batch gives the embeddings' gradients, and then every chunk is
-    computed again, with the random numbers of the first time, and takes its part of them through the encoder. So what a
-    step keeps is the graph of one chunk, for one more forward pass. Gradients are those of the whole batch; so are the
-    routers' losses, as their probabilities are kept for all tokens. Only routers that compare the tokens of a batch
-    (expert choice, a capacity) compare those of a chunk.
-
-    Args:
-        chunk: pairs; None: the whole batch in one pass, whose graph is kept.
+    The loss of the whole batch gives the embeddings' gradients, and then every chunk takes its part of them through the
+    encoder. So a step keeps the graph of one chunk, and costs one more forward pass. Gradients are those of the whole
+    batch; so are the routers' losses, as their probabilities are kept for all tokens. Only routers that compare the
+    tokens of a batch (expert choice, a capacity) compare those of a chunk.
     """
-    if chunk is None or chunk >= len(pairs):
-        return model(pairs)
-    parts = [checkpoint(_embed, model, part, use_reentrant=False) for part in split_pairs(pairs, chunk)]
-    images, texts, outputs = zip(*parts, strict=True)
+    images, texts, outputs = zip(*in_chunks(partial(_embed, model), pairs, chunk), strict=True)
     return torch.cat(images), torch.cat(texts), _joined(outputs)
 
 
@@ -61,6 +68,8 @@ def _embed(model: RetrievalModel, pairs: ImageTextBatch) -> tuple[Tensor, Tensor
 
 def _joined(outputs: Sequence[EncoderOutput]) -> EncoderOutput:
     """One output of all tokens, chunk by chunk."""
+    if len(outputs) == 1:
+        return outputs[0]
     layers = zip(*(output.routing for output in outputs), strict=True)
     return EncoderOutput(
         streams=(),

@@ -20,7 +20,9 @@ def hard_negatives(logits_BB: Tensor) -> Tensor:
         ValueError: there is one pair only.
     """
     if len(logits_BB) < 2:
-        raise ValueError("itm_loss needs other pairs for its negatives: set batch_pairs to 2 or more")
+        raise ValueError(
+            "image-text matching needs other pairs for its negatives: set batch_pairs, or batch_size, to 2 or more"
+        )
     own_BB = torch.eye(len(logits_BB), dtype=torch.bool, device=logits_BB.device)
     return logits_BB.float().masked_fill(own_BB, -torch.inf).softmax(dim=1).multinomial(1).squeeze(1)
 

@@ -16,7 +16,7 @@ from mm_mhmoe.batch import Images, ImageTextBatch, Texts
 from mm_mhmoe.models.encoder import StreamStates
 from mm_mhmoe.models.tasks import PretrainModel
 from mm_mhmoe.objectives.captioning import caption_loss, caption_stream
-from mm_mhmoe.objectives.contrastive import Gather, info_nce
+from mm_mhmoe.objectives.contrastive import Gather, info_nce, similarities
 from mm_mhmoe.objectives.masked import MaskedLoss
 from mm_mhmoe.objectives.matching import matching_loss, matching_pairs
 
@@ -95,8 +95,7 @@ def _contrastive(
     assert image_BND is not None and text_BLD is not None
     image_BP, text_BP = head.embed_image(image_BND[:, 0]), head.embed_text(text_BLD[:, 0])
     loss = info_nce(image_BP, text_BP, head.scale, gather)
-    with torch.autocast(image_BP.device.type, enabled=False):
-        logits_BB = (head.scale * image_BP @ text_BP.t()).detach()
+    logits_BB = similarities(image_BP, text_BP, head.scale).detach()
     own_B = torch.arange(len(logits_BB), device=logits_BB.device)
     correct = (logits_BB.argmax(dim=1) == own_B).sum() + (logits_BB.argmax(dim=0) == own_B).sum()
     return MaskedLoss(loss, 2 * len(logits_BB), correct), logits_BB

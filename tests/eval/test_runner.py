@@ -12,7 +12,7 @@ import pytest
 import torch
 from mm_mhmoe_data.shards import Shard
 from mm_mhmoe_eval import runner
-from mm_mhmoe_eval.kinds import retrieval, vqa
+from mm_mhmoe_eval.kinds import answered, embedded, retrieval, vqa
 from mm_mhmoe_eval.results import read_record
 from mm_mhmoe_eval.rows import chance_row, question_only_row, question_type_counts, score_row
 from mm_mhmoe_eval.tasks import Task
@@ -55,7 +55,7 @@ QUESTIONS = {
 class Pairs:
     """Picture i and text i both hold the number i."""
 
-    def __init__(self, shards: str) -> None:
+    def __init__(self, shards: str, parts: str = "pairs") -> None:
         self.keys = [f"key{i}" for i in range(PAIRS)]
 
     def __len__(self) -> int:
@@ -73,10 +73,26 @@ def batch_of(numbers: list[int]) -> ImageTextBatch:
 
 
 def iterate_pairs(
-    dataset: Pairs, tokenizer: Any, vision: VisionConfig, text: TextConfig, batch_size: int, **_: Any
+    dataset: Pairs,
+    tokenizer: Any,
+    vision: VisionConfig,
+    text: TextConfig,
+    batch_size: int,
+    *,
+    stream: str,
+    chosen: range,
+    **_: Any,
 ) -> Iterator[ImageTextBatch]:
-    for start in range(0, PAIRS, batch_size):
-        yield batch_of(list(range(start, min(start + batch_size, PAIRS))))
+    assert stream == "images"
+    for start in range(0, len(chosen), batch_size):
+        yield batch_of(list(chosen[start : start + batch_size]))
+
+
+def iterate_texts(texts: list[str], tokenizer: Any, text: TextConfig, size: int) -> Iterator[Texts]:
+    for start in range(0, len(texts), size):
+        found = batch_of([int(said.removeprefix("caption ")) for said in texts[start : start + size]]).texts
+        assert found is not None
+        yield found
 
 
 def iterate_vqa(
@@ -123,9 +139,10 @@ class Model(torch.nn.Module):
 def data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     for kind in (retrieval, vqa):
         monkeypatch.setattr(kind, "ShardDataset", Pairs)
-    monkeypatch.setattr(retrieval, "iterate_pairs", iterate_pairs)
+    monkeypatch.setattr(embedded, "iterate_pairs", iterate_pairs)
+    monkeypatch.setattr(embedded, "iterate_texts", iterate_texts)
     monkeypatch.setattr(vqa, "iterate_vqa", iterate_vqa)
-    monkeypatch.setattr(vqa, "read_vqa", lambda questions, annotations: QUESTIONS[Path(questions).name])
+    monkeypatch.setattr(answered, "read_vqa", lambda questions, annotations: QUESTIONS[Path(questions).name])
     monkeypatch.setattr(runner, "expand_shards", lambda path: [Shard(path)])
     for name in ("test", "q", "a", "tq", "ta"):
         (tmp_path / name).write_text(name)

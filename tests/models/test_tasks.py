@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mm_mhmoe.models.heads import ContrastiveHead
-from mm_mhmoe.models.tasks import NLVR2Model, PretrainModel, RetrievalModel, VQAModel
+from mm_mhmoe.models.tasks import ClassificationModel, NLVR2Model, PretrainModel, RetrievalModel, VQAModel
 
 
 @pytest.fixture
@@ -91,3 +91,18 @@ def test_beit3s_heads_have_its_shapes_and_start_small(config) -> None:
         (2,),
     ]
     assert head(torch.randn(5, 128)).abs().max() < 1e-2
+
+
+def test_classes_are_told_from_the_mean_of_the_patches(config, stream) -> None:
+    """unilm/beit3, BEiT3ForImageClassification: norm and one layer on the mean over patches, [CLS] left out."""
+    torch.manual_seed(0)
+    model = ClassificationModel(config(), ["cat", "dog", "bird"]).eval()
+    batch = stream("images")
+    patch_BND = model.encoder(batch).streams[0].image_BND[:, 1:]
+    expected = model.head.classify(model.head.norm(patch_BND.mean(dim=1)))
+    torch.testing.assert_close(model.class_logits(batch.images), expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(model.image_features(batch.images), patch_BND.mean(dim=1), rtol=1e-4, atol=1e-6)
+    assert [tuple(p.shape) for p in model.head.parameters()] == [(32,), (32,), (3, 32), (3,)]
+    assert model.class_logits(batch.images).abs().max() < 1e-2
+    with pytest.raises(ValueError, match="no classes"):
+        ClassificationModel(config(), [])

@@ -19,7 +19,7 @@ def test_negatives_are_drawn_as_often_as_the_softmax_over_the_others_says() -> N
 
 
 def test_one_pair_has_no_negative() -> None:
-    with pytest.raises(ValueError, match="batch_pairs to 2 or more"):
+    with pytest.raises(ValueError, match="to 2 or more"):
         hard_negatives(torch.ones(1, 1))
 
 

@@ -1,5 +1,7 @@
 """Lightning data modules on shards."""
 
+from mm_mhmoe_data.datamodules.captioning import CaptionDataModule
+from mm_mhmoe_data.datamodules.classification import ClassificationDataModule
 from mm_mhmoe_data.datamodules.nlvr2 import NLVR2DataModule
 from mm_mhmoe_data.datamodules.pictures import PictureDataModule
 from mm_mhmoe_data.datamodules.pretrain import PretrainDataModule
@@ -8,7 +10,9 @@ from mm_mhmoe_data.datamodules.steps import StepDataModule
 from mm_mhmoe_data.datamodules.vqa import VQADataModule
 
 __all__ = [
+    "ClassificationDataModule",
     "NLVR2DataModule",
+    "CaptionDataModule",
     "PictureDataModule",
     "PretrainDataModule",
     "RetrievalDataModule",

@@ -20,6 +20,7 @@ class ScoredData:
     paths:     by the names of the task's data.
     limit:     only the first so many samples; None: all.
     device:    where batches go.
+    options:   of the task, all that its kind has (`Kind.options`).
     transform: brings pictures to the model's size; None: as the project does it.
     workers:   processes that read ahead.
     """
@@ -29,6 +30,7 @@ class ScoredData:
     batch_size: int
     limit: int | None
     device: torch.device | str
+    options: Mapping[str, Any] = field(default_factory=dict)
     transform: Transform | None = None
     workers: int = 0
 
@@ -65,10 +67,12 @@ class Kind:
 
     needs:    names of the data without which nothing can be scored.
     together: names of the data that replace the task's own only all at once: they describe one another.
+    options:  what a task can set under `options`, with the values where it does not.
     protocol: of protocol.py, what it asks of a model.
     """
 
     score: Callable[[Any, ScoredData], Scored]
     needs: tuple[str, ...] = ("test",)
     together: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
     protocol: type | None = None

@@ -26,7 +26,9 @@ def retrieval(
     image_size: int | None = None,
     shards: str = "demo:train",
     batch_size: int = 256,
+    chunk: int | None = None,
     embed_dim: int = 256,
+    match: bool = False,
     min_scale: float = 0.5,
     data: DataConfig = DataConfig(),  # noqa: B008  (frozen)
     run: RunConfig = RunConfig(),  # noqa: B008  (frozen)
@@ -38,17 +40,24 @@ def retrieval(
         tokenizer: directory of the text tokenizer.
         optim: the optimiser.
         steps: training steps.
-        init: model directory to take the encoder's weights from; without it the encoder starts from random weights.
+        init: model directory to take the weights from: the encoder's, and of a retrieval model, or one pretrained with
+            contrastive_loss, those of heads of the same embed_dim; without it all start from random weights.
         encoder: the encoder; without it, that of init.
         image_size: side of pictures, instead of the encoder's; init's positions are interpolated.
         shards: pairs to learn from: a folder, glob, list or address of .tar files, or demo:train.
         batch_size: pairs a step and process; the negatives of a pair are the others of all processes.
+        chunk: pairs whose graph is kept at a time, to fit a large batch on a small device: the same gradients in the
+            memory of so many pairs, for one more forward pass. None: all of the batch.
         embed_dim: width of the embeddings.
+        match: also learns whether a picture and a text belong together when both are read as one row, with hard
+            negatives of the batch; evaluation can then re-rank the best candidates (rerank in a task's options).
         min_scale: smallest part of a picture's area that a random crop keeps.
         data: sources and their weights, order, flips and colours, what may be unusable.
         run: seed, precision, devices, checkpoints, logs.
     """
     arguments = dict(locals())
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk={chunk} must be 1 or more pairs, or left out")
 
     def prepare(encoder: EncoderConfig, words: Tokenizer) -> tuple[RetrievalModule, RetrievalDataModule]:
         loader = RetrievalDataModule(
@@ -64,6 +73,7 @@ def retrieval(
             data=own_shards(data),
             quarantine=out / QUARANTINE_FILE,
         )
-        return RetrievalModule(RetrievalModel(encoder, embed_dim), optim, steps=steps), loader
+        model = RetrievalModel(encoder, embed_dim, match=match)
+        return RetrievalModule(model, optim, steps=steps, chunk=chunk), loader
 
     fine_tune(retrieval, arguments, prepare)

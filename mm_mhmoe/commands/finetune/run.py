@@ -15,7 +15,7 @@ from mm_mhmoe.commands.finetune.scoring import scoring
 from mm_mhmoe.commands.run_dir import finish_run, open_run, provenance
 from mm_mhmoe.commands.sources import at_image_size, encoder_of
 from mm_mhmoe.config import EncoderConfig
-from mm_mhmoe.models.checkpoints import load_encoder
+from mm_mhmoe.models.checkpoints import load_init
 from mm_mhmoe.models.tasks import TaskModel
 from mm_mhmoe.training.modules import RunModule
 from mm_mhmoe.training.trainer import fit
@@ -31,8 +31,8 @@ def fine_tune(
     Args:
         command: the function of the task; its name is that of the task.
         arguments: of the command: out, tokenizer, optim, steps, init, encoder, image_size and run among them.
-        prepare: makes the module around a new model with this encoder, and its batches. The weights of init are
-            copied in afterwards.
+        prepare: makes the module around a new model with this encoder, and its batches. The weights of init (encoder,
+            and heads that mean the same) are copied in afterwards.
     """
     title, started = f"finetune {command.__name__}", time.monotonic()
     out, run, init = arguments["out"], arguments["run"], arguments["init"]
@@ -50,7 +50,7 @@ def fine_tune(
     model = module.model
     assert isinstance(model, TaskModel)
     if init is not None:
-        load_encoder(init, model)
+        load_init(init, model)
     fit(
         module,
         loader,

@@ -1,12 +1,14 @@
-"""The base of every model that is trained on top of an encoder."""
+"""The base of every model that is trained on top of an encoder. Shapes: B batch, D model dim."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from mm_mhmoe.batch import Images, ImageTextBatch
 from mm_mhmoe.config import EncoderConfig, TextConfig, VisionConfig
 from mm_mhmoe.models.builder import build_encoder
 from mm_mhmoe.models.encoder import Encoder
@@ -33,6 +35,13 @@ class TaskModel(nn.Module):
     def text(self) -> TextConfig:
         return self.config.text
 
+    @torch.no_grad()
+    def image_features(self, images: Images) -> Tensor:
+        """(B, D), the mean state of a picture's patches: what a probe sees of the encoder."""
+        image_BND = self.encoder(ImageTextBatch(images=images)).streams[0].image_BND
+        assert image_BND is not None
+        return image_BND[:, 1:].mean(dim=1)
+
     def describe(self) -> dict[str, Any]:
         """All that is needed to build the model again without its weights, as JSON takes it."""
         return {"kind": self.kind, "encoder": self.config.to_dict(), **self.describe_head()}
@@ -40,6 +49,14 @@ class TaskModel(nn.Module):
     def describe_head(self) -> dict[str, Any]:
         """What the class needs beside the encoder's configuration."""
         raise NotImplementedError
+
+    def shared_heads(self, other: Mapping[str, Any]) -> dict[str, str]:
+        """Which heads of another model mean the same as this one's: how names of their weights begin there, and here.
+
+        Args:
+            other: what it tells by `describe`.
+        """
+        return {"head.": "head."} if {**self.describe(), "encoder": other["encoder"]} == other else {}
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> TaskModel:

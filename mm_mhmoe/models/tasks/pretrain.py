@@ -1,15 +1,17 @@
-"""The model of masked pretraining."""
+"""The model of masked pretraining. Shapes: B rows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from mm_mhmoe.batch import ImageTextBatch
 from mm_mhmoe.config import EncoderConfig
 from mm_mhmoe.models.heads import ContrastiveHead, MaskedHead, MatchHead
 from mm_mhmoe.models.image_target import ImageTarget
+from mm_mhmoe.models.likelihood import Reading, continuation_log_likelihood
 from mm_mhmoe.models.tasks.base import TaskModel
 
 
@@ -60,6 +62,10 @@ class PretrainModel(TaskModel):
                 "hidden patches, which are needed here: choose a model of image_target=codes"
             )
         return self.image_outputs
+
+    def continuation_log_likelihood(self, pairs: ImageTextBatch, start_B: Tensor, reading: Reading) -> Tensor:
+        """Nats (B,) of the texts from these places on, given pictures and what stands before; see `Reading`."""
+        return continuation_log_likelihood(self.encoder, self.text_head, pairs, start_B, reading)
 
     def describe_head(self) -> dict[str, Any]:
         told = {"image_target": self.image_target.to_dict(), "image_outputs": self.image_outputs}
