@@ -12,7 +12,7 @@ from typing import Any
 from mm_mhmoe import __version__
 from mm_mhmoe.commands.parser import Parser, command_parser, spelt_out
 from mm_mhmoe.process import fast_fp32_products, keep_large_buffers
-from mm_mhmoe.training.interrupted import Interrupted, is_first_process
+from mm_mhmoe.training.interrupted import Interrupted, RunFailed, is_first_process
 
 DESCRIPTION = """From image-text shards to a masked-pretrained MH-MoE encoder, fine-tuned models and scores.
 New here? `mm-mhmoe demo` runs the whole path in about ten minutes on two CPU cores."""
@@ -234,6 +234,8 @@ def main() -> None:
     except (ValueError, OSError) as error:
         if os.environ.get("MM_MHMOE_DEBUG"):
             raise
+        if isinstance(error, RunFailed) and not is_first_process():
+            sys.exit(0)  # as above
         sys.exit(_say(f"error: {error}", 1))
 
 

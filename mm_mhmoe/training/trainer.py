@@ -40,7 +40,8 @@ class RunConfig:
 
     Args:
         seed: of weights, data order, masks and dropout.
-        precision: auto is bf16-mixed where the device computes in bf16, 32-true elsewhere.
+        precision: auto is bf16-mixed where the device computes in bf16, 32-true elsewhere. 16-mixed is for GPUs; on a
+            CPU it is bf16-mixed.
         accelerator: cpu, gpu, or auto for what is there.
         devices: processes on this machine.
         num_nodes: machines.
@@ -60,7 +61,8 @@ class RunConfig:
         fast_dev_run: only tries out whether everything runs: 2 steps and 1 batch of validation in a directory that is
             thrown away.
         val_batches: batches of a validation; 0: all.
-        max_skipped: steps in a row that may be skipped because a loss or gradient is not finite; one more ends the run.
+        max_skipped: steps in a row that may be skipped because a loss or gradient is not finite; the next one ends the
+            run (10: the 11th in a row).
         eval_tasks: tasks of mm-mhmoe eval (names or .yaml files) that a fine-tuning is scored on while it runs.
         eval_every: steps between two such scores, and one at the end; 0: none.
         eval_data_dir: directory that the paths of eval_tasks start from; null: the shipped demo data.
@@ -104,10 +106,16 @@ class RunConfig:
 
 
 def choose_precision(precision: Precision, accelerator: str) -> Resolved:
-    """Resolves auto. A CPU computes in bf16 when it has the AVX512-BF16 or AMX instructions."""
+    """What a device computes in. A CPU computes in bf16 when it has the AVX512-BF16 or AMX instructions.
+
+    On a CPU 16-mixed is bf16-mixed, as Lightning would have it: a CPU hardly multiplies in fp16.
+    """
+    on_gpu = accelerator != "cpu" and torch.cuda.is_available()
+    if precision == "16-mixed" and not on_gpu:
+        return "bf16-mixed"
     if precision != "auto":
         return precision
-    if accelerator != "cpu" and torch.cuda.is_available():
+    if on_gpu:
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
     has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bf16-mixed" if has_bf16 else "32-true"
@@ -167,7 +175,7 @@ def fit(
             guard,
             RoutingLog(warn, every=run.routing_every),
             HealthLog(guard, warn),
-            Utilisation(),
+            Utilisation(every=run.log_every),
             *averaging(optim.ema_decay, guard),
             checkpoints,
             stop,

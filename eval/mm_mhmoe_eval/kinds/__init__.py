@@ -17,21 +17,17 @@ _QUESTIONS = (*_ASKED, "test_annotations")
 _CLASSES = {"label_field": "", "min_class_count": 1}
 
 KINDS: dict[str, Kind] = {
-    "retrieval": Kind(score=retrieval.score, options={"rerank": 0}, protocol=EmbedsPairs),
+    "retrieval": Kind(score=retrieval.score, protocol=EmbedsPairs, options={"rerank": 0}),
     "multilingual_retrieval": Kind(score=multilingual.score, protocol=EmbedsPairs),
-    "vqa": Kind(score=vqa.score, needs=_ASKED, together=_QUESTIONS, protocol=AnswersQuestions),
+    "vqa": Kind(score=vqa.score, protocol=AnswersQuestions, needs=_ASKED, together=_QUESTIONS),
     "open_vqa": Kind(
-        score=open_vqa.score,
-        needs=_ASKED,
-        together=_QUESTIONS,
-        options=open_vqa.OPTIONS,
-        protocol=ContinuesTexts,
+        score=open_vqa.score, protocol=ContinuesTexts, needs=_ASKED, together=_QUESTIONS, options=open_vqa.OPTIONS
     ),
     "masked": Kind(score=masked.score, protocol=PredictsHidden),
     "nlvr2": Kind(score=nlvr2.score, protocol=JudgesStatements),
-    "classification": Kind(score=classification.score, options={"label_field": ""}, protocol=Classifies),
-    "zero_shot": Kind(score=classification.score_zero_shot, options=_CLASSES, protocol=EmbedsPairs),
-    "probe": Kind(score=probe.score, needs=("test", "train"), options=_CLASSES, protocol=GivesFeatures),
+    "classification": Kind(score=classification.score, protocol=Classifies, options={"label_field": ""}),
+    "zero_shot": Kind(score=classification.score_zero_shot, protocol=EmbedsPairs, options=_CLASSES),
+    "probe": Kind(score=probe.score, protocol=GivesFeatures, needs=("test", "train"), options=_CLASSES),
 }
 
 __all__ = ["KINDS", "Kind", "Scored", "ScoredData"]

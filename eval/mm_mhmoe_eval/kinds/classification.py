@@ -66,8 +66,7 @@ def each_picture(of: Callable[[Images], Tensor], model: Any, labelled: Labelled,
     """What `of` says of the pictures, as float32 rows."""
     places = list(labelled.places if data.limit is None else labelled.places[: data.limit])
     rows = []
-    batches = iterate_pairs(labelled.dataset, **data.inputs(model), stream="images", chosen=places)
-    for batch in batches:
+    for batch in iterate_pairs(labelled.dataset, **data.inputs(model), stream="images", chosen=places):
         assert batch.images is not None
         rows.append(of(batch.images.to(data.device)).float().cpu())
     return torch.cat(rows)
