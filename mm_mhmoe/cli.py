@@ -98,7 +98,7 @@ COMMANDS: Tree = {
     ),
     "bench": (
         "Measure speed, as ratios within one process.",
-        {"layer": "bench:layer", "step": "bench_step:step", "data": "bench_data:data"},
+        {"layer": "bench:layer", "step": "bench_step:step", "data": "bench_data:data", "eval": "bench_eval:bench_eval"},
     ),
     "upcycle": (
         "Change a trained model's FFNs: dense to experts, more or fewer experts, experts to dense.",
@@ -157,6 +157,7 @@ SUMMARIES = {
     "bench layer": "Time the sparse layer against dense FFNs and other ways to compute it.",
     "bench step": "Time a pretraining step against its matrix products, a plain encoder and torchscale's BEiT3.",
     "bench data": "Time reading, decoding, resizing and whole loaders against webdataset's and open_clip's.",
+    "bench eval": "Time scoring a task against the model's own forward passes in it.",
     "upcycle sparse": "Make experts of a trained dense model's FFNs.",
     "upcycle resize": "Give a trained sparse model more or fewer experts.",
     "upcycle dense": "Turn a sparse model's experts into one dense FFN a layer.",

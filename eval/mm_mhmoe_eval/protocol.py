@@ -33,7 +33,7 @@ class PreparesInputs(HasInputs, Protocol):
 
     @property
     def tokenizer(self) -> Any:
-        """Has `encode(text, max_length)`, ids of which no more than max_length."""
+        """Has `encode(text, max_length)`, ids of which no more than max_length. None: the model takes no texts."""
         ...
 
     @property
