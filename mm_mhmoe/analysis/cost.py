@@ -67,7 +67,7 @@ def step_flops(config: EncoderConfig, workload: Work, num_codes: int) -> StepFlo
     """Matrix products of one step of masked pretraining with a visual vocabulary of num_codes.
 
     Heads work at masked positions only: D V each; with cls_loss once more, after 4 D^2 that make a state from [CLS].
-    What `moe.recompute` computes again is no part of it.
+    What `moe.keep` has computed again is no part of it.
     """
     blocks = {name: 0 for name in asdict(token_flops(config, 1))}
     for rows, length in workload.streams(config):
