@@ -12,7 +12,7 @@ from typing import Any
 from mm_mhmoe import __version__
 from mm_mhmoe.commands.parser import Parser, command_parser, spelt_out
 from mm_mhmoe.process import fast_fp32_products, keep_large_buffers
-from mm_mhmoe.training.interrupted import Interrupted, is_first_process
+from mm_mhmoe.training.interrupted import Interrupted, RunFailed, is_first_process
 
 DESCRIPTION = """From image-text shards to a masked-pretrained MH-MoE encoder, fine-tuned models and scores.
 New here? `mm-mhmoe demo` runs the whole path in about ten minutes on two CPU cores."""
@@ -99,7 +99,7 @@ COMMANDS: Tree = {
     ),
     "bench": (
         "Measure speed, as ratios within one process.",
-        {"layer": "bench:layer", "step": "bench_step:step", "data": "bench_data:data"},
+        {"layer": "bench:layer", "step": "bench_step:step", "data": "bench_data:data", "eval": "bench_eval:bench_eval"},
     ),
     "upcycle": (
         "Change a trained model's FFNs: dense to experts, more or fewer experts, experts to dense.",
@@ -159,6 +159,7 @@ SUMMARIES = {
     "bench layer": "Time the sparse layer against dense FFNs and other ways to compute it.",
     "bench step": "Time a pretraining step against its matrix products, a plain encoder and torchscale's BEiT3.",
     "bench data": "Time reading, decoding, resizing and whole loaders against webdataset's and open_clip's.",
+    "bench eval": "Time scoring a task against the model's own forward passes in it.",
     "upcycle sparse": "Make experts of a trained dense model's FFNs.",
     "upcycle resize": "Give a trained sparse model more or fewer experts.",
     "upcycle dense": "Turn a sparse model's experts into one dense FFN a layer.",
@@ -239,6 +240,8 @@ def main() -> None:
     except (ValueError, OSError) as error:
         if os.environ.get("MM_MHMOE_DEBUG"):
             raise
+        if isinstance(error, RunFailed) and not is_first_process():
+            sys.exit(0)  # as above
         sys.exit(_say(f"error: {error}", 1))
 
 

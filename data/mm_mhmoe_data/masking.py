@@ -1,4 +1,4 @@
-"""Masks of patches and words: pure functions of (seed, epoch, sample key, stream).
+"""What is random about a sample, and masks of patches and words: pure functions of (seed, epoch, sample key, stream).
 
 Legend: N patches, L text length.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import struct
 from typing import Literal
 
 import numpy as np
@@ -14,14 +15,27 @@ import torch
 from torch import Tensor
 
 _TRIES = 10
+_EIGHT_WORDS = struct.Struct("<8Q")
 
 ImageMaskKind = Literal["block", "random", "cube"]
 
 
 def sample_rng(seed: int, epoch: int, key: str, stream: str) -> np.random.Generator:
     """A generator that depends on nothing but its arguments, in any process and on any machine."""
-    digest = hashlib.blake2b(f"{seed}/{epoch}/{key}/{stream}".encode(), digest_size=16).digest()
-    return np.random.default_rng(int.from_bytes(digest, "little"))
+    return np.random.default_rng(int.from_bytes(_digest(seed, epoch, key, stream, 16), "little"))
+
+
+def sample_draws(seed: int, epoch: int, key: str, stream: str) -> tuple[float, ...]:
+    """Eight numbers in [0, 1) that depend on nothing but the arguments.
+
+    They are the bits of a hash, which takes a tenth of the time that it takes to set up a generator.
+    """
+    words = _EIGHT_WORDS.unpack(_digest(seed, epoch, key, stream, _EIGHT_WORDS.size))
+    return tuple([(word >> 11) * 2.0**-53 for word in words])
+
+
+def _digest(seed: int, epoch: int, key: str, stream: str, size: int) -> bytes:
+    return hashlib.blake2b(f"{seed}/{epoch}/{key}/{stream}".encode(), digest_size=size).digest()
 
 
 def image_mask(

@@ -33,7 +33,7 @@ class PreparesInputs(HasInputs, Protocol):
 
     @property
     def tokenizer(self) -> Any:
-        """Has `encode(text, max_length)`, ids of which no more than max_length."""
+        """Has `encode(text, max_length)`, ids of which no more than max_length. None: the model takes no texts."""
         ...
 
     @property
@@ -116,6 +116,15 @@ class GivesFeatures(HasInputs, Protocol):
 
     def image_features(self, images: Images) -> Tensor:
         """(B, F), of any length."""
+        ...
+
+
+@runtime_checkable
+class Captions(HasInputs, Protocol):
+    """Writes captions of pictures."""
+
+    def write_captions(self, images: Images) -> Sequence[Sequence[int]]:
+        """Token ids of a caption for each picture, which the model's tokenizer turns into text."""
         ...
 
 

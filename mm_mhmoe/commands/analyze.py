@@ -30,7 +30,7 @@ from mm_mhmoe.models.checkpoints import load, read_config, resolve
 from mm_mhmoe.models.tasks import TaskModel
 from mm_mhmoe.training.checkpoint_io import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 
 
 def analyze(
@@ -86,10 +86,10 @@ def analyze(
         "dense feed-forward layers, so nothing is routed: every token uses the same one.",
     )
 
-    loads, layers = {one.name: one.loads() for one in sparse}, {one.name: one.layers for one in sparse}
+    loads = {one.name: one.loads() for one in sparse}
     drawings = {
-        "activation.png": activation(loads, layers, threshold=threshold, sweep=SWEEP),
-        "expert_load.png": expert_load(loads, layers),
+        "activation.png": activation(loads, threshold=threshold, sweep=SWEEP),
+        "expert_load.png": expert_load(loads),
     }
     points: dict[str, WordPoints] = {}
     if split:

@@ -32,7 +32,7 @@ def agreement(first: AnalyzedModel, second: AnalyzedModel, *, seed: int) -> dict
     }
     found: dict[str, Any] = {"first": first.name, "second": second.name, "layers": {}}
     found["not_compared"] = [modality for modality in MODALITIES if not shared[modality]]
-    for layer in first.record.sums.keys() & second.record.sums.keys():
+    for layer in sorted(first.record.image_TH.keys() & second.record.image_TH.keys()):
         parts = {}
         for modality, ours, theirs in (
             ("image", first.record.image_TH, second.record.image_TH),

@@ -18,6 +18,7 @@ from mm_mhmoe.analysis.routing_sums import RoutingSums, first_choices, routing_s
 from mm_mhmoe.analysis.token_groups import KINDS, MODALITIES, kind_groups, modality_groups, token_kinds
 from mm_mhmoe.batch import ImageTextBatch
 from mm_mhmoe.models.tasks import LanguageModel, RetrievalModel, TaskModel
+from mm_mhmoe.models.upcycling.layers import Place
 
 GROUPS = (*MODALITIES, *KINDS)
 
@@ -26,13 +27,13 @@ GROUPS = (*MODALITIES, *KINDS)
 class RoutingRecord:
     """One model on some samples; layers by their block's index.
 
-    sums:     over GROUPS.
+    sums:     over GROUPS, of every layer or pool of experts.
     image_TH: first choices of all picture tokens, in the order of the samples.
     text_TH:  of all text tokens, without padding.
     ids_T:    ids of the text tokens.
     """
 
-    sums: dict[int, RoutingSums]
+    sums: dict[Place, RoutingSums]
     image_TH: dict[int, Tensor]
     text_TH: dict[int, Tensor]
     ids_T: Tensor
@@ -55,8 +56,8 @@ def record_routing(
     """Runs the encoder over the chosen pairs, or texts; nothing is hidden from it. All is empty for a dense encoder but
     ids_T."""
     device = next(model.parameters()).device
+    sums: dict[Place, RoutingSums] = {}
     stream: Parts = "pairs" if model.config.pictures else "texts"
-    sums: dict[int, RoutingSums] = {}
     image_parts: dict[int, list[Tensor]] = {}
     text_parts: dict[int, list[Tensor]] = {}
     ids = []
@@ -65,8 +66,8 @@ def record_routing(
         output = model.encoder(*streams)
         modality_TG = modality_groups(output)
         kind_T = token_kinds(streams, model.vision.num_patches, model.text)
-        for layer, added in routing_sums(output, torch.cat([modality_TG, kind_groups(kind_T)], dim=1)).items():
-            sums[layer] = sums[layer] + added.double() if layer in sums else added.double()
+        for place, added in routing_sums(output, torch.cat([modality_TG, kind_groups(kind_T)], dim=1)).items():
+            sums[place] = sums[place] + added.double() if place in sums else added.double()
         for layer in output.routing:
             # int16: the sub-tokens of many samples are many.
             first_TH = first_choices(output, layer).to("cpu", torch.int16)

@@ -33,6 +33,8 @@ class EncoderConfig:
         drop_path: stochastic depth of the last block; earlier ones grow to it linearly.
         sub_ln: LayerNorm before the attention output projection and before the second FFN matrix (BEiT-3, Magneto).
         norm_eps: epsilon of every LayerNorm.
+        final_norm: a LayerNorm behind the last block, as in every pre-LN encoder; false: heads take what the last block
+            gives (BEiT-3's models that were fine-tuned for VQAv2 and ImageNet).
         multiway: pictures and texts have attention projections, LayerNorms and FFNs of their own (BEiT-3); false: all
             weights of the blocks serve both.
         vl_layers: of multiway, the last blocks in which the tokens of pairs have FFNs, or experts, of their own: a
@@ -63,6 +65,7 @@ class EncoderConfig:
     drop_path: float = 0.1
     sub_ln: bool = True
     norm_eps: float = 1e-5
+    final_norm: bool = True
     multiway: bool = False
     vl_layers: int = 0
     image_positions: bool = True

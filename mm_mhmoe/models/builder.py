@@ -45,7 +45,7 @@ def build_encoder(config: EncoderConfig) -> Encoder:
         positions=config.text_positions == "learned",
         scale=config.dim**0.5 if config.scale_tokens else 1.0,
     )
-    rates = torch.linspace(0, config.drop_path, config.depth).tolist()
+    rates = torch.linspace(0, config.drop_path, config.depth, device="cpu").tolist()  # models may be built on meta
     norms: dict[str, Any] = {"norm_eps": config.norm_eps, "multiway": config.multiway}
     blocks = [
         Block(
@@ -68,6 +68,7 @@ def build_encoder(config: EncoderConfig) -> Encoder:
         words,
         blocks,
         dim=config.dim,
+        final_norm=config.final_norm,
         relative_positions=shared,
         norm=config.norm,
         **norms,

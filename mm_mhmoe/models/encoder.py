@@ -75,8 +75,9 @@ class Encoder(nn.Module):
 
     Args:
         image: None: there are no pictures, as in a language model.
+        final_norm: whether a norm stands behind the last block.
         relative_positions: addends to the scores of attention that all blocks share.
-        norm: the last one: LayerNorm or RMSNorm.
+        norm: which one: LayerNorm or RMSNorm.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Encoder(nn.Module):
         dim: int,
         norm_eps: float,
         multiway: bool = False,
+        final_norm: bool = True,
         relative_positions: RelativePositions | None = None,
         norm: NormKind = "layer",
     ) -> None:
@@ -96,7 +98,9 @@ class Encoder(nn.Module):
         self.text = text
         self.relative_positions = relative_positions
         self.blocks = nn.ModuleList(blocks)
-        self.norm = each_modality(lambda: make_norm(norm, dim, norm_eps), multiway)
+        self.norm: nn.Module = nn.Identity()
+        if final_norm:
+            self.norm = each_modality(lambda: make_norm(norm, dim, norm_eps), multiway)
         self.dim = dim
 
     def forward(self, *streams: ImageTextBatch) -> EncoderOutput:

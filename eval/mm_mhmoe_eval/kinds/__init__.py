@@ -1,6 +1,7 @@
 """Kinds of tasks, by the name that a task's YAML gives: each a file with `score(model, data)`."""
 
 from mm_mhmoe_eval.kinds import (
+    captioning,
     classification,
     masked,
     multilingual,
@@ -16,6 +17,7 @@ from mm_mhmoe_eval.kinds import (
 from mm_mhmoe_eval.kinds.scored import Kind, Scored, ScoredData
 from mm_mhmoe_eval.protocol import (
     AnswersQuestions,
+    Captions,
     Classifies,
     ContinuesTexts,
     EmbedsPairs,
@@ -40,6 +42,7 @@ KINDS: dict[str, Kind] = {
     "masked": Kind(score=masked.score, protocol=PredictsHidden),
     "nlvr2": Kind(score=nlvr2.score, protocol=JudgesStatements),
     "classification": Kind(score=classification.score, protocol=Classifies, options={"label_field": ""}),
+    "captioning": Kind(score=captioning.score, protocol=Captions),
     "zero_shot": Kind(score=classification.score_zero_shot, protocol=EmbedsPairs, options=_CLASSES),
     "probe": Kind(score=probe.score, protocol=GivesFeatures, needs=("test", "train"), options=_CLASSES),
     "perplexity": Kind(score=perplexity.score, protocol=PredictsTokens, options={"languages": ""}),

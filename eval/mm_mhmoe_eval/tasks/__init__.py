@@ -113,9 +113,6 @@ def _parse(text: str, where: str) -> Task:
     try:
         if not isinstance(values["metrics"], list) or not all(isinstance(name, str) for name in values["metrics"]):
             raise ValueError("metrics must be a list of names")
-        if not isinstance(values.get("options", {}), dict):
-            raise ValueError("options must map names to values")
-        options = {str(name): value for name, value in values.get("options", {}).items()}
-        return Task(**{**values, "metrics": tuple(values["metrics"]), "options": options})
+        return Task(**{**values, "metrics": tuple(values["metrics"])})
     except ValueError as error:
         raise ValueError(f"task {where}: {error}") from error
