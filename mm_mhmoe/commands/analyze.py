@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mm_mhmoe_data.language.tokens import check_languages
 from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_data.tokenizer import Tokenizer
 from rich.console import Console
@@ -43,6 +44,7 @@ def analyze(
     words: str | None = None,
     category: str = "category",
     min_captions: int = 5,
+    languages: list[str] | None = None,
     batch_size: int = 64,
     seed: int = 0,
 ) -> None:
@@ -60,6 +62,7 @@ def analyze(
         words: shards whose captions and categories say how ambiguous a word is; without it, those of --shards.
         category: field of a sample's .json that holds the category of its picture.
         min_captions: captions that a word must be in for its ambiguity to count.
+        languages: for a language model, only texts of these ('[en-US]').
         batch_size: pairs at a time.
         seed: of the draws and of the bootstrap.
     """
@@ -68,7 +71,8 @@ def analyze(
     configs = _configs([model, *others])
     of_pictures = _of_pictures(configs)
     dataset = ShardDataset(data_path(shards), "pairs" if of_pictures else "texts")
-    chosen = sorted(draw(samples, len(dataset), seed))
+    there = range(len(dataset)) if languages is None else _of_languages(dataset, languages)
+    chosen = [there[place] for place in sorted(draw(samples, len(there), seed))]
     names = short_names(list(configs))
     analyzed = [
         _run(name, source, config, dataset, chosen, batch_size)
@@ -120,8 +124,8 @@ def analyze(
             report[name]["words"] = found._asdict()
     if not of_pictures:
         texts = [dataset.caption(index) for index in chosen]
-        languages = {one.name: language_routing(one, dataset, chosen, seed=seed) for one in sparse}
-        told = {name: found for name, found in languages.items() if found is not None}
+        by_model = {one.name: language_routing(one, dataset, chosen, seed=seed) for one in sparse}
+        told = {name: found for name, found in by_model.items() if found is not None}
         for one in sparse:
             report[one.name]["widest_words"] = widest_words(one, texts)
             if one.name in told:
@@ -191,6 +195,12 @@ def _of_pictures(configs: Mapping[str, Mapping[str, Any]]) -> bool:
     if len(found) > 1:
         raise ValueError(f"{' and '.join(configs)}: language models cannot be set beside models of pictures")
     return found.pop()
+
+
+def _of_languages(dataset: ShardDataset, languages: Sequence[str]) -> list[int]:
+    named = [str(dataset.metadata(index).get("language", "")) for index in range(len(dataset))]
+    check_languages(languages, set(named))
+    return [index for index, name in enumerate(named) if name in languages]
 
 
 def _run(

@@ -46,7 +46,13 @@ def write(
     beginnings = Texts(ids_BL=ids_BL, valid_BL=torch.ones_like(ids_BL, dtype=torch.bool))
     generator = torch.Generator(device).manual_seed(seed)
     found = generate(
-        writer.to(device), beginnings, most=most, top_p=top_p, temperature=temperature, generator=generator
+        writer.to(device),
+        beginnings,
+        most=most,
+        pieces=len(words),
+        top_p=top_p,
+        temperature=temperature,
+        generator=generator,
     )
     console = Console()
     for written in found:

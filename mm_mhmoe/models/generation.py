@@ -18,6 +18,7 @@ def generate(
     beginnings: Texts,
     *,
     most: int,
+    pieces: int | None = None,
     top_p: float | None = None,
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
@@ -28,6 +29,7 @@ def generate(
 
     Args:
         beginnings: at least one real token a row, padded at the end.
+        pieces: of the tokenizer, where the model's table has more rows than it; the others are never written.
         top_p: draws each token among the likeliest whose probabilities reach this sum (nucleus sampling, arXiv
             1904.09751); None: always takes the likeliest.
         temperature: logits are divided by it before drawing.
@@ -49,7 +51,7 @@ def generate(
     written: list[list[int]] = [[] for _ in rows_B]
     going_B = torch.ones_like(rows_B, dtype=torch.bool)
     for step in range(most):
-        next_B = _choose(model.head(state_BD).float(), top_p, temperature, generator)
+        next_B = _choose(model.head(state_BD).float()[:, :pieces], top_p, temperature, generator)
         for row in going_B.nonzero().flatten().tolist():
             written[row].append(int(next_B[row]))
         going_B = going_B & (next_B != model.text.eos_id)

@@ -61,6 +61,12 @@ def test_drawn_tokens_are_those_of_whole_rows():
     assert found == [wanted]
 
 
+def test_rows_of_the_table_that_no_piece_has_are_not_written():
+    options = {"most": 12, "top_p": 1.0, "generator": torch.Generator().manual_seed(0)}
+    found = generate(made(), padded(BEGINNINGS * 5), pieces=10, **options)
+    assert 5 < max(token for row in found for token in row) < 10
+
+
 def test_a_row_ends_with_its_end_token():
     model = made()
     model.encoder.text.tokens.weight.data[model.text.eos_id] *= 5
