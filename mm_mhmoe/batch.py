@@ -1,6 +1,6 @@
 """The only types that data and model share.
 
-Shapes: B batch, C channels, L text length, N patches, A answers.
+Shapes: B batch, C channels or classes, L text length, N patches, A answers.
 """
 
 from __future__ import annotations
@@ -57,11 +57,14 @@ class Texts(_Movable):
     ids_BL:    int64 token ids, never masked themselves (they are the targets); starts with the begin token.
     valid_BL:  True at real tokens (special tokens included), False at padding.
     masked_BL: True where a token is hidden from the encoder; None: none is.
+    document_BL: int64 number of each token's document where a row has several and a token sees its own only; None: it
+        sees all of its row.
     """
 
     ids_BL: Tensor
     valid_BL: Tensor
     masked_BL: Tensor | None = None
+    document_BL: Tensor | None = None
 
     def __len__(self) -> int:
         return self.ids_BL.shape[0]
@@ -115,3 +118,30 @@ class VQABatch(_Movable):
     pairs: ImageTextBatch
     targets_BA: Tensor
     question_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class NLVR2Batch(_Movable):
+    """Sentences about two pictures.
+
+    left, right: the pictures, each paired with the sentence, in the same order.
+    labels_B:    int64, 1 where the sentence is true, 0 where it is false.
+    identifiers: of the statements.
+    """
+
+    left: ImageTextBatch
+    right: ImageTextBatch
+    labels_B: Tensor
+    identifiers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledBatch(_Movable):
+    """Pictures with a class each.
+
+    images:   a stream of pictures.
+    labels_B: int64, numbers of the classes.
+    """
+
+    images: ImageTextBatch
+    labels_B: Tensor

@@ -21,7 +21,8 @@ STOPPED = "stopped. Finished parts are kept; the same command goes on from there
 
 Tree = Mapping[str, "str | tuple[str, Tree]"]
 
-# A leaf is module:function below mm_mhmoe.commands; it is imported only when it is called or asked for help.
+# A leaf is module:function below mm_mhmoe.commands; it is imported only when it is called or asked for help. The leaf
+# "" of a group is what the group's own name does, where options follow it.
 COMMANDS: Tree = {
     "demo": "demo:demo",
     "data": (
@@ -31,6 +32,7 @@ COMMANDS: Tree = {
                 "Turn a source into WebDataset shards.",
                 {
                     "openclipart": "build:openclipart",
+                    "statements": "build:statements",
                     "tuxpaint": "build:tuxpaint",
                     "debian-handbook": "build:debian_handbook",
                     "text": "build:text",
@@ -60,13 +62,31 @@ COMMANDS: Tree = {
     "plan": "plan:plan",
     "parity": "plan:parity",
     "pretrain": "pretrain:pretrain",
+    "lm": "lm:lm",
+    "generate": "generate:write",
     "finetune": (
         "Train a pretrained encoder for a task.",
-        {"retrieval": "finetune:retrieval", "vqa": "finetune:vqa"},
+        {
+            "nlvr2": "finetune.nlvr2:nlvr2",
+            "retrieval": "finetune.retrieval:retrieval",
+            "vqa": "finetune.vqa:vqa",
+            "captioning": "finetune.captioning:captioning",
+            "classification": "finetune.classification:classification",
+        },
     ),
-    "eval": "evaluate:evaluate_model",
+    "eval": (
+        "Score models, and compare scores.",
+        {
+            "": "evaluate:evaluate_model",
+            "ls": "eval_ls:eval_ls",
+            "compare": "compare:compare",
+            "report": "eval_report:eval_report",
+        },
+    ),
+    "serve": "serve.command:serve",
     "analyze": "analyze:analyze",
     "paper-table": "paper_table:paper_table",
+    "lm-table": "lm_table:lm_table",
     "export": "export:export",
     "import": (
         "Turn other people's weights into a model directory.",
@@ -79,7 +99,7 @@ COMMANDS: Tree = {
     ),
     "bench": (
         "Measure speed, as ratios within one process.",
-        {"layer": "bench:layer", "step": "bench_step:step", "data": "bench_data:data"},
+        {"layer": "bench:layer", "step": "bench_step:step", "data": "bench_data:data", "eval": "bench_eval:bench_eval"},
     ),
     "upcycle": (
         "Change a trained model's FFNs: dense to experts, more or fewer experts, experts to dense.",
@@ -90,6 +110,7 @@ COMMANDS: Tree = {
 SUMMARIES = {
     "demo": "The whole path on the shipped clip-art, ending in an HTML report.",
     "data build openclipart": "Drawings with captions and questions, from Debian's Open Clip Art.",
+    "data build statements": "Sentences that are true or false of two clip-art pictures, as NLVR2 has them.",
     "data build tuxpaint": "Pictures with captions in 78 languages, from Tux Paint's stamps.",
     "data build debian-handbook": "Paragraphs of one book in 26 languages.",
     "data build text": "Texts from plain files, JSON lines, Wikipedia or the Bible.",
@@ -116,11 +137,21 @@ SUMMARIES = {
     "plan": "What a pretraining run costs: parameters, FLOPs, memory on each device.",
     "parity": "Solve the size of experts for equal FLOPs or parameters.",
     "pretrain": "Masked pretraining on pictures, texts and pairs.",
+    "lm": "Train a language model on texts of one or several languages.",
+    "generate": "Write on from a beginning with a language model.",
     "finetune retrieval": "Contrastive fine-tuning of a dual encoder.",
     "finetune vqa": "Fine-tuning on questions about pictures.",
-    "eval": "Score a model on tasks.",
+    "finetune classification": "Fine-tuning on classes of pictures.",
+    "finetune nlvr2": "Fine-tuning on sentences that are true or false of two pictures.",
+    "finetune captioning": "Fine-tuning on captions, which the model then writes.",
+    "eval": "Score a model on tasks. See also: eval ls, compare, report.",
+    "eval ls": "List the tasks, what each scores, and the data it needs.",
+    "eval compare": "Put records side by side, with intervals and paired tests.",
+    "eval report": "Write a page about records: tables, right and wrong answers, expert maps.",
+    "serve": "A page on this machine: pictures for a query; captions, answers and experts for a picture.",
     "analyze": "Show where a model's routers send its tokens, in figures and numbers.",
     "paper-table": "Dense, X-MoE and MH-MoE encoders side by side, as in the paper's Table 1, at a small size.",
+    "lm-table": "Dense, X-MoE and MH-MoE language models side by side, English and multilingual, at a small size.",
     "export": "Turn a run's newest checkpoint into a model directory.",
     "import beit3": "A released BEiT-3 checkpoint, with its vocabulary.",
     "import beit2": "A checkpoint of BEiT-v2's authors, as the picture side of an encoder.",
@@ -128,6 +159,7 @@ SUMMARIES = {
     "bench layer": "Time the sparse layer against dense FFNs and other ways to compute it.",
     "bench step": "Time a pretraining step against its matrix products, a plain encoder and torchscale's BEiT3.",
     "bench data": "Time reading, decoding, resizing and whole loaders against webdataset's and open_clip's.",
+    "bench eval": "Time scoring a task against the model's own forward passes in it.",
     "upcycle sparse": "Make experts of a trained dense model's FFNs.",
     "upcycle resize": "Give a trained sparse model more or fewer experts.",
     "upcycle dense": "Turn a sparse model's experts into one dense FFN a layer.",
@@ -143,12 +175,14 @@ def load(leaf: str) -> Callable[..., None]:
 def _find(argv: Sequence[str]) -> tuple[str, str] | None:
     """The command that argv starts with, as (its words, its module:function); None if argv names none."""
     node: Any = COMMANDS
-    for count, word in enumerate(argv, start=1):
+    for count, word in enumerate([*argv, "--help"]):
+        if word.startswith("-") and "" in node:
+            return " ".join(argv[:count]), node[""]
         if word not in node:
             return None
         node = node[word]
         if isinstance(node, str):
-            return " ".join(argv[:count]), node
+            return " ".join(argv[: count + 1]), node
         node = node[1]
     return None
 
@@ -159,6 +193,8 @@ def _overview(tree: Tree = COMMANDS, path: str = "", description: str = DESCRIPT
     subcommands = parser.add_subcommands(title="commands", metavar="COMMAND", dest="command")
     for name, node in tree.items():
         full = f"{path} {name}".strip()
+        if not name:
+            continue
         summary = SUMMARIES[full] if isinstance(node, str) else node[0]
         subcommands.add_subcommand(name, Parser(prog=f"mm-mhmoe {full}"), help=summary)
     return parser

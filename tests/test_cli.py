@@ -33,7 +33,7 @@ LEAVES = leaves()
 
 def command_of(config: Path) -> str:
     """The words of the command in the comment that opens a configuration."""
-    found = re.search(r"^#\s+mm-mhmoe ((?:[a-z]+ )+)--config (\S+)", config.read_text(), re.MULTILINE)
+    found = re.search(r"^#\s+mm-mhmoe ((?:[a-z0-9]+ )+)--config (\S+)", config.read_text(), re.MULTILINE)
     assert found is not None, f"{config} does not say which command runs it"
     assert ROOT / found.group(2) == config
     return found.group(1).strip()

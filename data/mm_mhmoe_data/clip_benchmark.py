@@ -98,27 +98,28 @@ def read_clip_benchmark(root: str | Path, split: str = "test") -> ClipBenchmarkS
         ValueError: it is no such folder, or one of its lists is wrong.
         ShardError: a shard is broken.
     """
-    kind = " ".join(_lines(root, "dataset_type.txt")).lower() or "classification"
+    kind = " ".join(read_lines(join(str(root), "dataset_type.txt"))).lower() or "classification"
     if kind not in get_args(Kind):
         raise ValueError(f"{root}/dataset_type.txt says {kind!r}; known are {', '.join(get_args(Kind))}")
-    templates = _lines(root, "zeroshot_classification_templates.txt")
+    templates = read_lines(join(str(root), "zeroshot_classification_templates.txt"))
     for template in templates:
         if _PLACE not in template:
             raise ValueError(f"{root}/zeroshot_classification_templates.txt has {template!r} without {_PLACE}")
     shards = numbered_shards(join(str(root), split))
     return ClipBenchmarkSplit(
         kind=kind,  # type: ignore[arg-type]
-        classnames=_lines(root, "classnames.txt"),
+        classnames=read_lines(join(str(root), "classnames.txt")),
         templates=templates,
         shards=tuple(shards),
         samples=IndexedShards(shards, IMAGE),
     )
 
 
-def _lines(root: str | Path, name: str) -> tuple[str, ...]:
-    content = read_small(join(str(root), name))
+def read_lines(place: str) -> tuple[str, ...]:
+    """The lines of a file, by path or address, that are not empty; none where there is no file."""
+    content = read_small(place)
     try:
         lines = (content or b"").decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{root}/{name} is not UTF-8 text ({error.reason}). Save it as UTF-8") from error
+        raise ValueError(f"{place} is not UTF-8 text ({error.reason}). Save it as UTF-8") from error
     return tuple(line.strip() for line in lines if line.strip())

@@ -15,12 +15,13 @@ from torch import Tensor
 SOFT_TARGETS = {0: 0.0, 1: 0.3, 2: 0.6, 3: 0.9}  # by the number of people who gave the answer; 1 from four on
 _MAX_BYTES = 2 << 30
 _QUESTION = ("question_id", "image_id", "question")
+_UNANSWERED: dict[str, Any] = {"question_type": "", "answer_type": "", "answers": (), "multiple_choice_answer": ""}
 _ANNOTATION = ("question_id", "question_type", "answer_type", "answers", "multiple_choice_answer")
 
 
 @dataclass(frozen=True, kw_only=True)
 class VQAExample:
-    """One question. image_id is VQAv2's; answers are those of the ten people who were asked."""
+    """One question. image_id is VQAv2's; answers are those of the ten people who were asked; empty in a test split."""
 
     question_id: int
     image_id: int
@@ -57,16 +58,18 @@ def read_questions(path: Path | str) -> list[str]:
     return [row["question"] for row in _read(path, "questions", ("question",))]
 
 
-def read_vqa(questions: Path | str, annotations: Path | str) -> list[VQAExample]:
-    """Both files joined by question_id, in the order of the questions.
+def read_vqa(questions: Path | str, annotations: Path | str | None) -> list[VQAExample]:
+    """Both files joined by question_id, in the order of the questions. Without annotations, questions have no types.
 
     Raises:
         ValueError: a file is missing or of another format, or a question has no annotation; names it.
     """
-    answered = {row["question_id"]: row for row in _read(annotations, "annotations", _ANNOTATION)}
+    answered = {}
+    if annotations is not None:
+        answered = {row["question_id"]: row for row in _read(annotations, "annotations", _ANNOTATION)}
     examples = []
     for row in _read(questions, "questions", _QUESTION):
-        note = answered.get(row["question_id"])
+        note = _UNANSWERED if annotations is None else answered.get(row["question_id"])
         if note is None:
             raise ValueError(f"{annotations} has no annotation for question {row['question_id']} of {questions}")
         examples.append(

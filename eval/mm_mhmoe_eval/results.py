@@ -35,6 +35,9 @@ class ResultRecord:
     intervals:        name -> [low, high], 95% bootstrap over samples, for some of the metrics.
     per_sample:       name -> the score of each sample in the order of the data, for comparisons of models on the same
                       samples.
+    kind:             of the task: how it was scored.
+    headline:         metrics that a summary shows first, as the task names them.
+    samples_per_second: samples over wall_seconds: reading, model and metric together.
     """
 
     task: str
@@ -51,6 +54,9 @@ class ResultRecord:
     parameters_active: int | None = None
     flops_per_sample: float | None = None
     wall_seconds: float | None = None
+    samples_per_second: float | None = None
+    kind: str = ""
+    headline: list[str] = field(default_factory=list)
     checksums: dict[str, str] = field(default_factory=dict)
     intervals: dict[str, list[float]] = field(default_factory=dict)
     per_sample: dict[str, list[float]] = field(default_factory=dict)
@@ -96,6 +102,9 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "parameters_active": (int, type(None)),
     "flops_per_sample": (int, float, type(None)),
     "wall_seconds": (int, float, type(None)),
+    "samples_per_second": (int, float, type(None)),
+    "kind": (str,),
+    "headline": (list,),
     "checksums": (dict,),
     "intervals": (dict,),
     "per_sample": (dict,),

@@ -111,17 +111,47 @@ def chance_recall(right_Q: Tensor, candidates: int, k: int) -> float:
     return (1 - miss_Q).mean().item()
 
 
+def new_ranks(rank_Q: Tensor, score_QK: Tensor, own_QK: Tensor) -> Tensor:
+    """Ranks (Q,) after each query's K best candidates got new scores.
+
+    A query with no own candidate among them keeps its rank. The others' is one plus the number of foreign candidates,
+    among the K, that score as much as the best own one (within `TIE`) or more.
+
+    Args:
+        rank_Q: ranks before.
+        score_QK: new scores.
+        own_QK: which candidates belong to the query.
+    """
+    best_Q1 = score_QK.masked_fill(~own_QK, -torch.inf).amax(1, keepdim=True)
+    before_Q = ((score_QK >= best_Q1 - TIE) & ~own_QK).sum(1)
+    return torch.where(own_QK.any(1), before_Q + 1, rank_Q)
+
+
 def top_k(query_QE: Tensor, candidate_CE: Tensor, k: int, *, chunk: int = 1024) -> tuple[Tensor, Tensor]:
     """Indices (Q, K) and scores (Q, K) of the k best candidates, best first, equal scores by index."""
     k = min(k, len(candidate_CE))
     indices, scores = [], []
     for _, score_QC in _score_chunks(query_QE.detach().float().cpu(), candidate_CE.detach().float().cpu(), chunk):
-        score_QK, index_QK = score_QC.sort(dim=1, descending=True, stable=True)
-        scores.append(score_QK[:, :k].clone())
-        indices.append(index_QK[:, :k].clone())
+        score_QK, index_QK = _largest(score_QC, k)
+        scores.append(score_QK)
+        indices.append(index_QK)
     if not scores:
         return torch.zeros(0, k, dtype=torch.long), torch.zeros(0, k)
     return torch.cat(indices), torch.cat(scores)
+
+
+def _largest(score_QC: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of each row and their places, largest first, equal ones by place."""
+    score_QK, index_QK = score_QC.topk(k, dim=1)
+    index_QK = index_QK.sort(dim=1).values
+    order_QK = score_QC.gather(1, index_QK).sort(dim=1, descending=True, stable=True).indices
+    index_QK = index_QK.gather(1, order_QK)
+    # Where some that equal the last one did not get in, topk may have taken any of them: sort these rows as a whole.
+    last_Q1 = score_QK[:, -1:]
+    unclear_Q = (score_QC == last_Q1).sum(1) > (score_QK == last_Q1).sum(1)
+    if unclear_Q.any():
+        index_QK[unclear_Q] = score_QC[unclear_Q].sort(dim=1, descending=True, stable=True).indices[:, :k]
+    return score_QK, index_QK
 
 
 def _score_chunks(query_QE: Tensor, candidate_CE: Tensor, chunk: int) -> Iterator[tuple[int, Tensor]]:

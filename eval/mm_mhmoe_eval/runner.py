@@ -17,6 +17,7 @@ from torch import nn
 
 from mm_mhmoe_eval.files import write_text_atomic
 from mm_mhmoe_eval.kinds import KINDS, ScoredData
+from mm_mhmoe_eval.protocol import PreparesInputs
 from mm_mhmoe_eval.results import (
     ResultRecord,
     environment,
@@ -47,25 +48,26 @@ class ModelFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """A record, one dict a sample for a closer look, and for VQA the results that the VQA server takes."""
+    """A record, one dict a sample for a closer look, and further files by their ending (`Scored.files`)."""
 
     record: ResultRecord
     samples: list[dict[str, Any]]
-    official: list[dict[str, Any]] | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 def evaluate(
     model: object,
     task: Task,
     *,
-    tokenizer: Any,
     facts: ModelFacts,
+    tokenizer: Any = None,
     data_dir: str | Path | None = None,
     data: Mapping[str, str | Path] | None = None,
     batch_size: int = 64,
     limit: int | None = None,
     device: torch.device | str = "cpu",
     seed: int = 0,
+    workers: int = 0,
 ) -> Evaluation:
     """Scores the model on the task's test split.
 
@@ -73,8 +75,8 @@ def evaluate(
         model: `EmbedsPairs` for a retrieval task, `AnswersQuestions` for a vqa task; in eval mode while it is
             scored.
         task: from `load_task`.
-        tokenizer: of the model, as `mm_mhmoe_data` has them.
         facts: what the record says about the model.
+        tokenizer: of the model, as `mm_mhmoe_data` has them; of no use to one that `PreparesInputs`.
         data_dir: directory that the task's paths start from; None: the demo data of mm_mhmoe_data.
         data: paths that replace the task's own, by name (test, test_questions, ...), relative to the working
             directory. Without training questions of their own, other test questions get no baseline.
@@ -83,16 +85,28 @@ def evaluate(
             Fewer candidates make retrieval easier.
         device: where batches go; the model must be there already.
         seed: of the run that made the model, for the record.
+        workers: processes that read and decode ahead; 0: this one does it between batches.
 
     Raises ValueError when the model lacks the task's methods, or for data that is not there.
     """
     if batch_size < 1 or (limit is not None and limit < 1):
         raise ValueError(f"batch_size={batch_size} and limit={limit} must be 1 or more")
     paths = _paths(task, data_dir, data or {})
-    read = ScoredData(paths=paths, tokenizer=tokenizer, batch_size=batch_size, limit=limit, device=device)
+    options = {**KINDS[task.kind].options, **task.options}
+    own = model if isinstance(model, PreparesInputs) else None
+    read = ScoredData(
+        paths=paths,
+        tokenizer=own.tokenizer if own else tokenizer,
+        batch_size=batch_size,
+        limit=limit,
+        device=device,
+        options=options,
+        transform=own.transform if own else None,
+        workers=workers,
+    )
     started = time.perf_counter()
     with _scoring(model):
-        scored = KINDS[task.kind](model, read)
+        scored = KINDS[task.kind].score(model, read)
     seconds = time.perf_counter() - started
     total = facts.parameters_total
     if total is None and isinstance(model, nn.Module):
@@ -100,6 +114,7 @@ def evaluate(
     record = ResultRecord(
         task=task.name,
         task_version=task.version,
+        kind=task.kind,
         model=facts.name,
         model_dir=facts.directory,
         metrics=scored.metrics,
@@ -107,29 +122,35 @@ def evaluate(
         per_sample={name: [round(value, 4) for value in values] for name, values in scored.per_sample.items()},
         samples=len(scored.samples),
         seed=seed,
-        config={"model": facts.config, "batch_size": batch_size, "limit": limit},
+        config={
+            "model": facts.config,
+            "batch_size": batch_size,
+            "limit": limit,
+            **({"options": options} if options else {}),
+        },
         git_hash=git_hash(Path(__file__).parent),
         parameters_total=total,
         parameters_active=facts.parameters_active,
         flops_per_sample=facts.flops_per_sample,
         wall_seconds=round(seconds, 3),
+        samples_per_second=round(len(scored.samples) / seconds, 2),
+        headline=[name for name in task.metrics if name in scored.metrics],
         checksums=_checksums(paths) | facts.checksums,
         environment=environment(),
         date=now(),
     )
-    return Evaluation(record=record, samples=scored.samples, official=scored.official)
+    return Evaluation(record=record, samples=scored.samples, files=scored.files)
 
 
 def write_evaluation(evaluation: Evaluation, directory: str | Path, *, log_samples: bool = False) -> Path:
-    """Writes `<task>.json`, for VQA `<task>.results.json`, and on demand `<task>.samples.jsonl`; returns the
-    record's path.
+    """Writes `<task>.json`, beside it the kind's further files (`<task>.results.json`), and on demand
+    `<task>.samples.jsonl`; returns the record's path.
 
     The record is written last, so that where it is, the others are whole.
     """
     name, directory = evaluation.record.task, Path(directory)
-    if evaluation.official is not None:
-        text = json.dumps(evaluation.official, ensure_ascii=False)
-        write_text_atomic(directory / f"{name}.results.json", text + "\n")
+    for ending, text in evaluation.files.items():
+        write_text_atomic(directory / f"{name}.{ending}", text)
     if log_samples:
         lines = [json.dumps(sample, ensure_ascii=False) + "\n" for sample in evaluation.samples]
         write_text_atomic(directory / f"{name}.samples.jsonl", "".join(lines))
@@ -157,18 +178,20 @@ def _paths(task: Task, data_dir: str | Path | None, data: Mapping[str, str | Pat
         raise ValueError(f"data: {', '.join(unknown)} is not used by task {task.name}; it takes {', '.join(task.data)}")
     root = Path(str(resources.files("mm_mhmoe_data"))) / "demo" if data_dir is None else Path(data_dir)
     paths: dict[str, str | Path] = {name: data.get(name, root / path) for name, path in task.data.items()}
-    if "test_questions" in data:  # the task's own training questions say nothing about other test questions
-        paths = {name: path for name, path in paths.items() if not name.startswith("train_") or name in data}
-    if "test" in data and task.kind == "vqa" and not {"test_questions", "test_annotations"} <= set(data):
-        raise ValueError("data: test is given without test_questions and test_annotations; give all three")
+    if {"test", "test_questions"} & set(data):  # the task's own training data say nothing about other test data
+        kept = {*data, *KINDS[task.kind].needs}
+        paths = {name: path for name, path in paths.items() if not name.startswith("train") or name in kept}
+    together = [name for name in KINDS[task.kind].together if name in task.data]
+    if "test" in data and not set(together) <= set(data):
+        raise ValueError(f"data: test is given without all of {', '.join(together)}; they belong together")
     return paths
 
 
 def _checksums(paths: Mapping[str, str | Path]) -> dict[str, str]:
     sums: dict[str, str] = {}
     for name, path in sorted(paths.items()):
-        if name == "test":
-            sums |= {f"{name}/{shard.name}": shard.use(sha256_file) for shard in expand_shards(str(path))}
-        else:
+        if Path(path).is_file():
             sums[f"{name}/{Path(path).name}"] = sha256_file(Path(path))
+        else:
+            sums |= {f"{name}/{shard.name}": shard.use(sha256_file) for shard in expand_shards(str(path))}
     return sums

@@ -12,7 +12,7 @@ from mm_mhmoe_data.vqa_normalise import normalise, normalise_punctuation, strip_
 Rules = Literal["2021", "2017"]
 """The two states of the official code. 2021 (current): prediction and ground truth are both fully normalised,
 and only where the ten answers differ. 2017 (used for most published numbers up to 2021): the prediction
-always is, the ground truth only its punctuation and only where the answers differ."""
+always is, the ground truth only its punctuation and only where the answers differ; spaces at its ends stay."""
 
 _FEWEST_ANSWERS = 4
 
@@ -67,14 +67,14 @@ def vqa_accuracy(prediction: str, answers: Sequence[str], *, rules: Rules = "202
             f"answers={list(answers)!r}: the VQAv2 score needs at least {_FEWEST_ANSWERS} (VQAv2 has 10); "
             "repeat a single true answer ten times"
         )
-    prediction, truths = strip_space(prediction), [strip_space(answer) for answer in answers]
-    differ = len(set(truths)) > 1
+    prediction = strip_space(prediction)
     if rules == "2021":
-        if differ:
+        truths = [strip_space(answer) for answer in answers]
+        if len(set(truths)) > 1:
             prediction, truths = normalise(prediction), [normalise(truth) for truth in truths]
     elif rules == "2017":
-        prediction = normalise(prediction)
-        if differ:
+        prediction, truths = normalise(prediction), list(answers)
+        if len(set(truths)) > 1:
             truths = [normalise_punctuation(truth) for truth in truths]
     else:
         raise ValueError(f"rules={rules!r} is not one of 2021, 2017")

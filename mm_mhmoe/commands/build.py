@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from rich.console import Console
 
+from mm_mhmoe.commands.sources import data_path
+
 
 def openclipart(
     root: Path,
@@ -48,6 +50,34 @@ def openclipart(
     )
     counts = ", ".join(f"{name} {split['pictures']:,}" for name, split in manifest["splits"].items())
     Console().print(f"data build: {counts} pairs -> {out}", highlight=False)
+
+
+def statements(
+    out: Path,
+    root: Path | None = None,
+    train: int = 4000,
+    val: int = 400,
+    test: int = 1000,
+    seed: int = 0,
+) -> None:
+    """Makes sentences that are true or false of two pictures, as NLVR2 has them, about clip-art shards.
+
+    Every sentence comes with four pairs of pictures, of which two make it true.
+
+    Args:
+        out: directory to write; must not exist or be empty.
+        root: what data build openclipart wrote; by default the shipped clip-art.
+        train: statements of the training split.
+        val: statements of the validation split.
+        test: statements of the test split.
+        seed: the same seed gives the same bytes.
+    """
+    from mm_mhmoe_data.recipes.statements import build_statements
+
+    shards = Path(data_path("demo:train")).parent if root is None else root
+    manifest = build_statements(shards, out, train=train, val=val, test=test, seed=seed)
+    counts = ", ".join(f"{name} {split['samples']:,}" for name, split in manifest["splits"].items())
+    Console().print(f"data build: {counts} statements -> {out}", highlight=False, soft_wrap=True)
 
 
 def tuxpaint(

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from mm_mhmoe_data.tokenizer import TOKENIZER_FILE, Tokenizer
-from mm_mhmoe_eval.results import sha256_file
+from mm_mhmoe_eval.libraries import LIBRARIES, load_library_model, pair_flops
+from mm_mhmoe_eval.metric_names import is_share, shown
+from mm_mhmoe_eval.results import ResultRecord, sha256_file
 from mm_mhmoe_eval.runner import ModelFacts, evaluate, write_evaluation
 from mm_mhmoe_eval.tasks import list_tasks, load_task
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 from mm_mhmoe.analysis.cost import active_share, token_flops
 from mm_mhmoe.commands.picture_target import load_tokenizer
@@ -29,11 +32,16 @@ def evaluate_model(
     visual_tokenizer: Path | None = None,
     log_samples: bool = False,
     seed: int | None = None,
+    workers: int = 1,
 ) -> None:
-    """Scores a model and writes one JSON record a task (and for VQA the results file that the VQA server takes).
+    """Scores a model and writes one JSON record a task, and what the task's kind writes besides (for VQA the results
+    file that the VQA server takes).
+
+    `mm-mhmoe eval ls` lists tasks, `mm-mhmoe eval compare` puts records side by side.
 
     Args:
-        model: local-dir:PATH, a plain path, or hf-hub:OWNER/NAME.
+        model: local-dir:PATH, a plain path, hf-hub:OWNER/NAME, timm:ARCHITECTURE, or open_clip:ARCHITECTURE/WEIGHTS,
+            where WEIGHTS is a tag of open_clip's (downloaded once) or a file; with /random at the end, they are random.
         tasks: names or .yaml files of tasks, separated by commas, e.g. retrieval_openclipart; a retrieval task needs
             a retrieval model, a vqa task a VQA model, a masked task a pretrained one that was not fine-tuned.
         output_path: directory for the records.
@@ -44,43 +52,81 @@ def evaluate_model(
             one that the model's config.json names.
         log_samples: also write what the model said for each sample.
         seed: of the run that made the model, for the record; without it, the one in the model's config.json.
+        workers: processes that read and decode ahead; 0: none.
     """
     names = tasks.split(",") if isinstance(tasks, str) else tasks
     todo = [load_task(name) for name in names]
     if not todo:
         raise ValueError(f"tasks is empty; known are {', '.join(list_tasks())}")
-    directory = resolve(model)
-    scored = load(directory)
-    if not isinstance(scored, TaskModel):
-        raise ValueError(f"{model} is a visual tokenizer; tasks score retrieval and VQA models")
-    config = read_config(directory)
-    made_with = config["run"].get("arguments", {}).get("run", {}).get("seed", 0)
-    codes = None
-    if any(task.kind == "masked" for task in todo):
-        codes = _codes_directory(visual_tokenizer, config)
-    judged = HiddenPredictor(scored, load_tokenizer(codes)) if codes and isinstance(scored, PretrainModel) else scored
+    masked = any(task.kind == "masked" for task in todo)
+    judged = library_model(model) if model.startswith(LIBRARIES) else own_model(model, visual_tokenizer, masked=masked)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    judged.model.to(device)
     console = Console()
     for task in todo:
         evaluation = evaluate(
-            judged.to(device),
+            judged.model,
             task,
-            tokenizer=Tokenizer.load(directory),
-            facts=model_facts(scored, name=str(model), directory=directory, config=config, codes=codes),
+            facts=judged.facts,
+            tokenizer=judged.tokenizer,
             data_dir=data_dir,
             batch_size=batch_size,
             limit=limit,
             device=device,
-            seed=made_with if seed is None else seed,
+            seed=judged.seed if seed is None else seed,
+            workers=workers,
         )
         path = write_evaluation(evaluation, output_path, log_samples=log_samples)
-        console.print(f"[bold]{task.name}[/]: {evaluation.record.samples:,} samples", highlight=False)
-        table = Table(show_header=False, box=None)
-        for name in task.metrics:
-            if name in evaluation.record.metrics:
-                table.add_row(name, _shown(name, evaluation.record.metrics[name]))
-        console.print(table)
+        print_record(evaluation.record, console)
         console.print(f"record: {path}", highlight=False, style="dim")
+
+
+def print_record(record: ResultRecord, console: Console) -> None:
+    """What the task shows first, with intervals where there are some."""
+    console.print(
+        f"[bold]{record.task}[/]: {record.samples:,} samples, {record.samples_per_second:,.0f} a second"
+        f"{'; the weights are random' if record.model.endswith('/random') else ''}",
+        highlight=False,
+    )
+    table = Table(show_header=False, box=None)
+    for name in record.headline:
+        low, high = record.intervals.get(name, (None, None))
+        interval = "" if low is None or high is None else f"{shown(name, low)} to {shown(name, high)}"
+        unit = " %" if is_share(name) else ""
+        table.add_row(name, f"{shown(name, record.metrics[name])}{unit}", f"[dim]{interval}[/]")
+    console.print(table)
+
+
+class Judged(NamedTuple):
+    """A model to score, what its records say of it, its tokenizer (None: it brings one), and the seed of its run."""
+
+    model: nn.Module
+    facts: ModelFacts
+    tokenizer: Tokenizer | None
+    seed: int
+
+
+def library_model(name: str) -> Judged:
+    """A model of another library. Raises ValueError where there is none, or its weights cannot be had."""
+    made = load_library_model(name)
+    facts = ModelFacts(
+        name=made.name, config={"model": made.name, "weights": made.weights}, flops_per_sample=pair_flops(made.model)
+    )
+    return Judged(made.model, facts, None, 0)
+
+
+def own_model(source: str, visual_tokenizer: Path | None = None, *, masked: bool = False) -> Judged:
+    """A model directory. `masked`: together with the visual tokenizer whose codes it predicts."""
+    directory = resolve(source)
+    model = load(directory)
+    if not isinstance(model, TaskModel):
+        raise ValueError(f"{source} is a visual tokenizer; tasks score models with an encoder")
+    config = read_config(directory)
+    codes = _codes_directory(visual_tokenizer, config) if masked else None
+    facts = model_facts(model, name=str(source), directory=directory, config=config, codes=codes)
+    judged = HiddenPredictor(model, load_tokenizer(codes)) if codes and isinstance(model, PretrainModel) else model
+    made_with = config["run"].get("arguments", {}).get("run", {}).get("seed", 0)
+    return Judged(judged, facts, Tokenizer.load(directory), made_with)
 
 
 def _codes_directory(given: Path | None, config: dict[str, Any]) -> Path:
@@ -93,16 +139,12 @@ def _codes_directory(given: Path | None, config: dict[str, Any]) -> Path:
     return Path(named)
 
 
-def _shown(name: str, value: float) -> str:
-    return f"{value:.2f}" if name.endswith("perplexity") else f"{100 * value:.1f} %"
-
-
 def model_facts(
     model: TaskModel, *, name: str, directory: Path, config: dict[str, Any], codes: Path | None = None
 ) -> ModelFacts:
     """Name, configuration, cost and tokenizers of a model, for its records."""
     encoder = model.config
-    length = encoder.vision.num_patches + 1 + encoder.text.max_length
+    length = (encoder.vision.num_patches + 1 if encoder.pictures else 0) + encoder.text.max_length
     total = sum(p.numel() for p in model.parameters())
     return ModelFacts(
         name=name,

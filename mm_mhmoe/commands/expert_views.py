@@ -5,6 +5,7 @@ Shapes: C channels, H heads, N patches.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -58,19 +59,25 @@ class PictureChoices(NamedTuple):
     first_HN: Tensor
 
 
-@torch.no_grad()
 def picture_choices(
     model: TaskModel, dataset: ShardDataset, tokenizer: Tokenizer, *, count: int, seed: int
 ) -> list[PictureChoices]:
     """First choices in the last sparse layer for the first `count` pictures of a seeded draw; empty if it is dense."""
+    # In the order of the set, as the report has always shown them.
+    return choices_of(model, dataset, tokenizer, sorted(draw(count, len(dataset), seed)))
+
+
+@torch.no_grad()
+def choices_of(
+    model: TaskModel, dataset: ShardDataset, tokenizer: Tokenizer, chosen: Sequence[int]
+) -> list[PictureChoices]:
+    """The same for the pictures at these places."""
     if model.config.ffn == "dense":
         return []
     found = []
     device = next(model.parameters()).device
-    # In the order of the set, as the report has always shown them.
-    chosen = sorted(draw(count, len(dataset), seed))
-    pairs = iterate_pairs(dataset, tokenizer, model.vision, model.text, 1, chosen=chosen)
-    for index, batch in zip(chosen, pairs, strict=True):
+    pictures = iterate_pairs(dataset, tokenizer, model.vision, model.text, 1, stream="images", chosen=chosen)
+    for index, batch in zip(chosen, pictures, strict=True):
         output = model.encoder(ImageTextBatch(images=batch.images).to(device))
         layer = output.routing[-1]
         first_NH = first_choices(output, layer)[1:].cpu()  # without [CLS]
@@ -82,11 +89,19 @@ def expert_maps(
     model: TaskModel, dataset: ShardDataset, tokenizer: Tokenizer, *, count: int = 3, seed: int = 0
 ) -> ExpertMapSection | None:
     """The first-choice expert of each sub-token of some pictures, in the last sparse layer; None if it is dense."""
-    views = picture_choices(model, dataset, tokenizer, count=count, seed=seed)
+    chosen = sorted(draw(count, len(dataset), seed))
+    return maps_of(model, dataset, tokenizer, chosen, rule(count, "test pictures", seed))
+
+
+def maps_of(
+    model: TaskModel, dataset: ShardDataset, tokenizer: Tokenizer, chosen: Sequence[int], why: str
+) -> ExpertMapSection | None:
+    """The same for the pictures at these places. why: how they were chosen."""
+    views = choices_of(model, dataset, tokenizer, chosen)
     if not views:
         return None
     return ExpertMapSection(
-        rule=rule(count, "test pictures", seed),
+        rule=why,
         num_experts=model.config.moe.num_experts,
         maps=[
             ExpertMap(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,20 +34,26 @@ class Parser(ArgumentParser):
 def command_parser(function: Callable[..., Any], name: str, description: str) -> Parser:
     """A parser of one function's arguments, with --config and --print_config."""
     # The usual list of all options in `usage` would push an error's message out of sight.
-    usage = f"mm-mhmoe {name} [--config FILE] [OPTION ...]"
+    first = " RECORD ..." if "records" in inspect.signature(function).parameters else ""
+    usage = f"mm-mhmoe {name}{first} [--config FILE] [OPTION ...]"
     parser = Parser(prog=f"mm-mhmoe {name}", usage=usage, description=description)
     parser.add_argument(
         "--config", action="config", help="YAML file with any of the options below; options win over it."
     )
-    parser.add_function_arguments(function, as_group=False)
+    parser.add_function_arguments(function, as_group=False, sub_configs=True)
     return parser
 
 
 def spelt_out(argv: Sequence[str], function: Callable[..., Any]) -> list[str]:
-    """Short forms of a training command: --fast_dev_run, --resume VALUE."""
-    if "run" not in inspect.signature(function).parameters:
+    """Short forms: of a training command --fast_dev_run, --resume VALUE, --eval_tasks VALUE; records come first."""
+    parameters = inspect.signature(function).parameters
+    if "records" in parameters:
+        count = next((i for i, word in enumerate(argv) if word.startswith("-")), len(argv))
+        return [*(["--records", json.dumps(list(argv[:count]))] if count else []), *argv[count:]]
+    if "run" not in parameters:
         return list(argv)
-    words = [re.sub(r"^--(fast_dev_run|resume)(?==|$)", r"--run.\1", word) for word in argv]
+    short = r"^--(fast_dev_run|resume|eval_tasks|eval_every|eval_data_dir)(?==|$)"
+    words = [re.sub(short, r"--run.\1", word) for word in argv]
     return [
         f"{word}=true" if word == "--run.fast_dev_run" and following not in ("true", "false") else word
         for word, following in zip(words, [*words[1:], ""], strict=True)

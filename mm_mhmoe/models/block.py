@@ -12,15 +12,18 @@ from torch import Tensor, nn
 
 from mm_mhmoe.nn import (
     FeedForward,
+    KeyValues,
     LayerScale,
     Multiway,
     MultiwayMoE,
+    NormKind,
     RelativePositions,
     Routing,
     Segment,
     SelfAttention,
     by_modality,
     each_modality,
+    make_norm,
 )
 
 
@@ -50,6 +53,7 @@ class Block(nn.Module):
         multiway: whether pictures and texts have LayerNorms, and factors of layer_scale, of their own.
         layer_scale: start of learned factors on both branches (LayerScale); None: there are none.
         relative_positions: the attention's addends that are this block's alone.
+        norm: of both branches: LayerNorm or RMSNorm.
     """
 
     def __init__(
@@ -63,29 +67,35 @@ class Block(nn.Module):
         multiway: bool = False,
         layer_scale: float | None = None,
         relative_positions: RelativePositions | None = None,
+        norm: NormKind = "layer",
     ) -> None:
         super().__init__()
 
         def scale() -> nn.Module:
             return nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
 
-        self.attention_norm = each_modality(lambda: nn.LayerNorm(dim, eps=norm_eps), multiway)
+        self.attention_norm = each_modality(lambda: make_norm(norm, dim, norm_eps), multiway)
         self.relative_positions = relative_positions
         self.attention = attention
         self.attention_scale = each_modality(scale, multiway and layer_scale is not None)
-        self.ffn_norm = each_modality(lambda: nn.LayerNorm(dim, eps=norm_eps), multiway)
+        self.ffn_norm = each_modality(lambda: make_norm(norm, dim, norm_eps), multiway)
         self.ffn = ffn
         self.ffn_scale = each_modality(scale, multiway and layer_scale is not None)
         self.drop_path = DropPath(drop_path)
 
     def forward(
-        self, x_TD: Tensor, segments: Sequence[Segment], valid_T: Tensor | None, bias_HNN: Tensor | None = None
+        self,
+        x_TD: Tensor,
+        segments: Sequence[Segment],
+        valid_T: Tensor | None,
+        bias_HNN: Tensor | None = None,
+        kept: KeyValues | None = None,
     ) -> tuple[Tensor, Routing | None]:
-        """bias_HNN: addends to the scores of attention where the block has none of its own."""
+        """bias_HNN: addends to the scores of attention where the block has none of its own. kept: see SelfAttention."""
         if self.relative_positions is not None:
             bias_HNN = self.relative_positions()
         h_TD = by_modality(self.attention_norm, x_TD, segments)
-        y_TD = by_modality(self.attention_scale, self.attention(h_TD, segments, bias_HNN), segments)
+        y_TD = by_modality(self.attention_scale, self.attention(h_TD, segments, bias_HNN, kept), segments)
         x_TD = x_TD + self.drop_path(y_TD, segments)
         h_TD = by_modality(self.ffn_norm, x_TD, segments)
         routing = None

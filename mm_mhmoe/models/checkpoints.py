@@ -21,9 +21,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mm_mhmoe.config import EncoderConfig
-from mm_mhmoe.models.image_target import ImageTarget
+from mm_mhmoe.models.heads import MaskedHead
 from mm_mhmoe.models.positions import resample_weights
-from mm_mhmoe.models.tasks import PretrainModel, RetrievalModel, TaskModel, VQAModel
+from mm_mhmoe.models.tasks import TASK_MODELS, PretrainModel, TaskModel
+from mm_mhmoe.models.tasks.pretrain import described_image_head
 from mm_mhmoe.models.visual_tokenizer import VisualTokenizer, VisualTokenizerConfig
 
 FORMAT = 1
@@ -83,17 +84,10 @@ def describe(model: nn.Module) -> dict[str, Any]:
     """Kind and configuration: all that is needed to build the model again without its weights."""
     if isinstance(model, VisualTokenizer):
         return {"kind": "visual_tokenizer", "tokenizer": model.config.to_dict()}
-    if isinstance(model, PretrainModel):
-        target = {"image_target": model.image_target.to_dict(), "image_outputs": model.image_outputs}
-        told = {"kind": "pretrain", "encoder": model.config.to_dict(), **target}
-        return told if model.embed_dim is None else {**told, "embed_dim": model.embed_dim}
-    if isinstance(model, RetrievalModel):
-        return {"kind": "retrieval", "encoder": model.config.to_dict(), "embed_dim": model.embed_dim}
-    if isinstance(model, VQAModel):
-        return {"kind": "vqa", "encoder": model.config.to_dict(), "answers": list(model.answers)}
-    raise ValueError(
-        f"{type(model).__name__} is not a model that can be saved; wrap its encoder in one of models/tasks.py"
-    )
+    if isinstance(model, TaskModel):
+        return model.describe()
+    name = type(model).__name__
+    raise ValueError(f"{name} is not a model that can be saved; wrap its encoder in one of models/tasks")
 
 
 def build(description: Mapping[str, Any]) -> nn.Module:
@@ -102,23 +96,13 @@ def build(description: Mapping[str, Any]) -> nn.Module:
     try:
         if kind == "visual_tokenizer":
             return VisualTokenizer(VisualTokenizerConfig.from_dict(description["tokenizer"]))
-        if kind == "pretrain":
-            encoder = EncoderConfig.from_dict(description["encoder"])
-            return PretrainModel(encoder, *_image_head(description), embed_dim=description.get("embed_dim"))
-        if kind == "retrieval":
-            return RetrievalModel(EncoderConfig.from_dict(description["encoder"]), description["embed_dim"])
-        if kind == "vqa":
-            return VQAModel(EncoderConfig.from_dict(description["encoder"]), description["answers"])
+        for model in TASK_MODELS:
+            if model.kind == kind:
+                return model.from_description(description)
     except KeyError as error:
         raise ValueError(f"{CONFIG} of a {kind} model has no entry {error}; export the model again") from error
-    raise ValueError(f"{CONFIG} names kind {kind!r}; known are visual_tokenizer, pretrain, retrieval, vqa")
-
-
-def _image_head(description: Mapping[str, Any]) -> tuple[int, ImageTarget]:
-    """Width and meaning of a pretraining model's image head. Models of earlier versions know codes only."""
-    if "image_target" not in description:
-        return description["num_codes"], ImageTarget()
-    return description["image_outputs"], ImageTarget.from_dict(description["image_target"])
+    known = ", ".join(["visual_tokenizer", *(model.kind for model in TASK_MODELS)])
+    raise ValueError(f"{CONFIG} names kind {kind!r}; known are {known}")
 
 
 def resolve(source: str | Path) -> Path:
@@ -235,6 +219,20 @@ def load_encoder(source: str | Path, into: TaskModel) -> None:
     load_weights(into.encoder, resample_weights(weights, theirs.vision.grid, into.vision.grid), source)
 
 
+def load_init(source: str | Path, into: TaskModel) -> None:
+    """As `load_encoder`; heads that mean the same in both models are taken too (`TaskModel.shared_heads`)."""
+    load_encoder(source, into)
+    described = {k: v for k, v in read_config(source).items() if k not in ("format", "run")}
+    shared, theirs = into.shared_heads(described), read_weights(source)
+    heads = {
+        ours + name.removeprefix(begin): value
+        for begin, ours in shared.items()
+        for name, value in theirs.items()
+        if name.startswith(begin)
+    }
+    load_weights(into, {**into.state_dict(), **heads}, source)
+
+
 def load_pretrained(source: str | Path, into: PretrainModel) -> None:
     """As `load_encoder`; the heads are taken too if the source is a pretraining model whose image head means the same:
     as many codes of the same visual tokenizer, pixels, or features of the same teacher. Those of the contrastive and
@@ -244,7 +242,7 @@ def load_pretrained(source: str | Path, into: PretrainModel) -> None:
     config = read_config(source)
     if config["kind"] != "pretrain":
         return
-    outputs, target = _image_head(config)
+    outputs, target = described_image_head(config)
     if outputs == into.image_outputs and target.means(into.image_target):
         own: tuple[str, ...] = ("encoder.",)
         if config.get("embed_dim") != into.embed_dim:
@@ -252,6 +250,14 @@ def load_pretrained(source: str | Path, into: PretrainModel) -> None:
         kept = {k: v for k, v in into.state_dict().items() if k.startswith(own)}
         heads = {k: v for k, v in read_weights(source).items() if not k.startswith(own)}
         load_weights(into, heads | kept, source)
+
+
+def load_text_head(source: str | Path, head: MaskedHead) -> None:
+    """Copies the head over word pieces of a pretraining or captioning model; from other models, nothing."""
+    prefix = {"pretrain": "text_head.", "captioning": "head."}.get(read_config(source)["kind"])
+    if prefix is not None:
+        weights = {k.removeprefix(prefix): v for k, v in read_weights(source).items() if k.startswith(prefix)}
+        load_weights(head, weights, source)
 
 
 def at_image_size(model: TaskModel, image_size: int) -> TaskModel:

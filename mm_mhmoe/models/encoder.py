@@ -13,14 +13,19 @@ from torch import Tensor, nn
 
 from mm_mhmoe.batch import ImageTextBatch
 from mm_mhmoe.models.block import Block
+from mm_mhmoe.models.cache import DecodingCache
 from mm_mhmoe.nn import (
     ImageEmbedding,
+    KeyValues,
+    NormKind,
+    Past,
     RelativePositions,
     Routing,
     Segment,
     TextEmbedding,
     by_modality,
     each_modality,
+    make_norm,
 )
 
 
@@ -69,33 +74,74 @@ class Encoder(nn.Module):
     (arXiv 2208.10442).
 
     Args:
+        image: None: there are no pictures, as in a language model.
+        final_norm: whether a norm stands behind the last block.
         relative_positions: addends to the scores of attention that all blocks share.
+        norm: which one: LayerNorm or RMSNorm.
     """
 
     def __init__(
         self,
-        image: ImageEmbedding,
+        image: ImageEmbedding | None,
         text: TextEmbedding,
         blocks: Sequence[Block],
         *,
         dim: int,
         norm_eps: float,
         multiway: bool = False,
+        final_norm: bool = True,
         relative_positions: RelativePositions | None = None,
+        norm: NormKind = "layer",
     ) -> None:
         super().__init__()
         self.image = image
         self.text = text
         self.relative_positions = relative_positions
         self.blocks = nn.ModuleList(blocks)
-        self.norm = each_modality(lambda: nn.LayerNorm(dim, eps=norm_eps), multiway)
+        self.norm: nn.Module = nn.Identity()
+        if final_norm:
+            self.norm = each_modality(lambda: make_norm(norm, dim, norm_eps), multiway)
         self.dim = dim
 
     def forward(self, *streams: ImageTextBatch) -> EncoderOutput:
         """Raises ValueError when no stream is given."""
         if not streams:
             raise ValueError("Encoder: no stream given; pass at least one ImageTextBatch")
-        embedded = [self._embed(stream) for stream in streams]
+        return self._encode([self._embed(stream) for stream in streams])
+
+    def decode(self, stream: ImageTextBatch, cache: DecodingCache | None = None) -> tuple[EncoderOutput, DecodingCache]:
+        """Encodes the first or the next tokens of rows whose texts are written from left to right, without encoding
+        earlier ones again. The states are those of a pass over all of a row with causal_text.
+
+        Routers that compare the tokens of a batch (expert choice, a capacity) see the new tokens only, so with them the
+        states may differ.
+
+        Args:
+            stream: first texts, or pictures and the beginnings of their texts; then texts alone. Padding may lie
+                anywhere in them.
+            cache: what this method gave back for the tokens before; None: these are the first.
+
+        Raises:
+            ValueError: there are no texts, or not causal ones; pictures come after a beginning; the rows are not those
+                of the cache.
+        """
+        if stream.texts is None or not stream.causal_text:
+            raise ValueError("Encoder.decode: texts are written from left to right; give some, with causal_text=True")
+        if cache is not None and (stream.images is not None or len(stream) != len(cache)):
+            raise ValueError(
+                f"Encoder.decode: {len(stream)} rows{' with pictures' if stream.images else ''} cannot go on from a "
+                f"cache of {len(cache)} rows; give as many rows, of texts alone"
+            )
+        kept = [KeyValues() for _ in self.blocks] if cache is None else [layer.copy() for layer in cache.layers]
+        embedded = self._embed(stream, cache)
+        output = self._encode([embedded], kept)
+        valid_BL, image_length = embedded.valid_BL, embedded.segment.image_length
+        if cache is not None:
+            valid_BL, image_length = torch.cat([cache.valid_BL, valid_BL], dim=1), cache.image_length
+        return output, DecodingCache(layers=kept, valid_BL=valid_BL, image_length=image_length)
+
+    def _encode(self, embedded: Sequence[_Embedded], kept: Sequence[KeyValues | None] | None = None) -> EncoderOutput:
+        """kept: of each block, in which the keys and values of these tokens are put."""
         x_TD = torch.cat([part.states_BLD.flatten(0, 1) for part in embedded])
         valid_T = torch.cat([part.valid_BL.flatten() for part in embedded])
         is_text_T = torch.cat([part.is_text_BL.flatten() for part in embedded])
@@ -105,8 +151,8 @@ class Encoder(nn.Module):
         bias_HNN = None if self.relative_positions is None else self.relative_positions()
 
         routings = []
-        for index, block in enumerate(self.blocks):
-            x_TD, routing = block(x_TD, segments, valid_T if padded else None, bias_HNN)
+        for index, (block, before) in enumerate(zip(self.blocks, kept or [None] * len(self.blocks), strict=True)):
+            x_TD, routing = block(x_TD, segments, valid_T if padded else None, bias_HNN, before)
             if routing is not None:
                 routings.append(LayerRouting(index, routing))
         x_TD = by_modality(self.norm, x_TD, segments)
@@ -124,25 +170,36 @@ class Encoder(nn.Module):
             )
         return EncoderOutput(tuple(states), tuple(routings), is_text_T, valid_T)
 
-    def _embed(self, stream: ImageTextBatch) -> _Embedded:
+    def _embed(self, stream: ImageTextBatch, cache: DecodingCache | None = None) -> _Embedded:
         states, valid, is_text = [], [], []
-        image_length = 0
+        image_length, past = 0, None
         if stream.images is not None:
+            if self.image is None:
+                raise ValueError("Encoder: a stream of pictures, but encoder.pictures=false; give texts only")
             image_BND = self.image(stream.images.pixels_BCHW, stream.images.masked_BN)
             image_length = image_BND.shape[1]
             states.append(image_BND)
             valid.append(torch.ones(image_BND.shape[:2], dtype=torch.bool, device=image_BND.device))
             is_text.append(torch.zeros_like(valid[-1]))
         if stream.texts is not None:
-            text_BLD = self.text(stream.texts.ids_BL, stream.texts.masked_BL)
-            states.append(text_BLD)
+            if cache is not None:
+                place_BL = (cache.texts_B.unsqueeze(1) + stream.texts.valid_BL.cumsum(1) - 1).clamp(min=0)
+                past = Past(cache.valid_BL, cache.image_length, place_BL)
+            states.append(self.text(stream.texts.ids_BL, stream.texts.masked_BL, past and past.place_BL))
             valid.append(stream.texts.valid_BL)
             is_text.append(torch.ones_like(valid[-1]))
         states_BLD = torch.cat(states, dim=1)
         valid_BL = torch.cat(valid, dim=1)
         batch, length = states_BLD.shape[:2]
+        texts = stream.texts
         segment = Segment(
-            batch, length, valid_BL if stream.texts is not None else None, image_length, stream.causal_text
+            batch,
+            length,
+            valid_BL if texts is not None else None,
+            image_length,
+            stream.causal_text,
+            past=past,
+            document_BL=None if texts is None else texts.document_BL,
         )
         return _Embedded(states_BLD, valid_BL, torch.cat(is_text, dim=1), segment)
 

@@ -1,6 +1,7 @@
 """Heads on the encoder's last hidden states.
 
-Shapes: B batch, M masked positions, D model dim, V classes, P embedding dim, A answers.
+Shapes: B batch, N patches, M masked positions, D model dim, V tokens or codes, P embedding dim, A answers, C classes,
+F features.
 """
 
 from __future__ import annotations
@@ -73,3 +74,45 @@ class AnswerHead(nn.Module):
 
     def forward(self, cls_BD: Tensor) -> Tensor:
         return self.classify(self.pool(cls_BD))
+
+
+class TwoPictureHead(nn.Module):
+    """Logits from what two pairs with one text say, [picture [CLS]; text [CLS]] of each: BEiT-3's head for NLVR2.
+
+    (B, 4 D) -> (B, C). The first logits are almost zero, as in BEiT-3's code, which scales both layers' weights.
+    """
+
+    def __init__(self, dim: int, num_classes: int = 2, *, norm_eps: float = 1e-5) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * dim, eps=norm_eps)
+        self.hidden = nn.Linear(4 * dim, 2 * dim)
+        self.hidden_norm = nn.LayerNorm(2 * dim, eps=norm_eps)
+        self.classify = nn.Linear(2 * dim, num_classes)
+        for layer in (self.hidden, self.classify):
+            _start_small(layer)
+
+    def forward(self, cls_BF: Tensor) -> Tensor:
+        return self.classify(F.gelu(self.hidden_norm(self.hidden(self.norm(cls_BF)))))
+
+
+class ClassHead(nn.Module):
+    """Logits over classes from the mean state of the patches, without [CLS]: BEiT-3's head for ImageNet.
+
+    (B, N, D) -> (B, C). The first logits are almost zero, as in BEiT-3's code.
+    """
+
+    def __init__(self, dim: int, num_classes: int, *, norm_eps: float = 1e-5) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim, eps=norm_eps)
+        self.classify = nn.Linear(dim, num_classes)
+        _start_small(self.classify)
+
+    def forward(self, patch_BND: Tensor) -> Tensor:
+        return self.classify(self.norm(patch_BND.mean(dim=1)))
+
+
+def _start_small(layer: nn.Linear) -> None:
+    nn.init.trunc_normal_(layer.weight, std=0.02)
+    with torch.no_grad():
+        layer.weight.mul_(1e-3)
+    nn.init.zeros_(layer.bias)

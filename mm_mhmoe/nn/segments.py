@@ -16,6 +16,8 @@ class Segment(NamedTuple):
     image_length: how many tokens a row begins with are of a picture; the others are of a text. Multiway and causal_text
         ask.
     causal_text:  whether a text token sees the picture and the texts before it only, and a picture only itself.
+    past:         earlier tokens of the same rows, whose keys and values are kept; None: these are all.
+    document_BL:  number of the document that each token belongs to, of which it sees no other; None: no bounds.
     """
 
     batch: int
@@ -23,6 +25,27 @@ class Segment(NamedTuple):
     valid_BL: Tensor | None
     image_length: int = 0
     causal_text: bool = False
+    past: Past | None = None
+    document_BL: Tensor | None = None
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether its rows have both a picture and a text."""
+        before = self.past is not None and self.past.image_length > 0
+        return before or 0 < self.image_length < self.length
+
+
+class Past(NamedTuple):
+    """What comes before the tokens of a segment in its rows.
+
+    valid_BP:     which of the earlier tokens are real, P of them a row.
+    image_length: how many of them are of a picture.
+    place_BL:     positions that the texts of the segment go on at.
+    """
+
+    valid_BP: Tensor
+    image_length: int
+    place_BL: Tensor
 
 
 def causal_text_mask(segment: Segment, device: torch.device) -> Tensor:
@@ -39,11 +62,11 @@ def split_modalities(x_TD: Tensor, segments: Sequence[Segment], *, pairs_apart: 
     """
     images, texts, pairs = [x_TD[:0]], [x_TD[:0]], [x_TD[:0]]
     for part_TD, segment in zip(x_TD.split([s.batch * s.length for s in segments]), segments, strict=True):
+        if pairs_apart and segment.is_pair:
+            pairs.append(part_TD)
+            continue
         if segment.image_length in (0, segment.length):
             (images if segment.image_length else texts).append(part_TD)
-            continue
-        if pairs_apart:
-            pairs.append(part_TD)
             continue
         rows_BLD = part_TD.unflatten(0, (segment.batch, segment.length))
         image_BLD, text_BLD = rows_BLD.split([segment.image_length, segment.length - segment.image_length], dim=1)
@@ -66,10 +89,10 @@ def join_modalities(
     parts = []
     for segment in segments:
         rows, cut = segment.batch, segment.image_length
-        if cut in (0, segment.length):
-            parts.append(take(0 if cut else 1, rows * segment.length))
-        elif pair_TD is not None:
+        if pair_TD is not None and segment.is_pair:
             parts.append(take(2, rows * segment.length))
+        elif cut in (0, segment.length):
+            parts.append(take(0 if cut else 1, rows * segment.length))
         else:
             image, text = take(0, rows * cut), take(1, rows * (segment.length - cut))
             both = [image.unflatten(0, (rows, -1)), text.unflatten(0, (rows, -1))]

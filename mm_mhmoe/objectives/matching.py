@@ -26,7 +26,9 @@ def hard_negatives(logits_BG: Tensor, own_B: Tensor) -> Tensor:
         ValueError: there is one pair only.
     """
     if logits_BG.shape[1] < 2:
-        raise ValueError("itm_loss needs other pairs for its negatives: set batch_pairs to 2 or more")
+        raise ValueError(
+            "image-text matching needs other pairs for its negatives: set batch_pairs, or batch_size, to 2 or more"
+        )
     # A NaN must come out as a loss that is NaN, so that the step is skipped; here it would end the process.
     finite_BG = logits_BG.detach().float().nan_to_num()
     others_BG = finite_BG.scatter(1, own_B.unsqueeze(1), -torch.inf)

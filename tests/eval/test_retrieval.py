@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import json
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mm_mhmoe_eval.retrieval import TIE, chance_recall, retrieval_ranks, retrieval_scores, top_k
+from mm_mhmoe_eval.retrieval import TIE, chance_recall, new_ranks, retrieval_ranks, retrieval_scores, top_k
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 
 def brute_force(image_ME: torch.Tensor, text_NE: torch.Tensor, owner: list[int]) -> tuple[list[int], list[int]]:
@@ -121,6 +126,15 @@ def test_top_k_is_best_first_and_stable() -> None:
     assert top_k(query[:0], candidates, 2)[0].shape == (0, 2)
 
 
+@settings(max_examples=100, deadline=None)
+@given(problems(), st.integers(1, 9))
+def test_top_k_is_the_head_of_a_stable_sort(problem: tuple[torch.Tensor, torch.Tensor, list[int]], k: int) -> None:
+    image_ME, text_NE, _ = problem
+    score, index = (text_NE @ image_ME.T).sort(dim=1, descending=True, stable=True)
+    found_index, found_score = top_k(text_NE, image_ME, k, chunk=2)
+    assert torch.equal(found_index, index[:, :k]) and torch.equal(found_score, score[:, :k])
+
+
 @pytest.mark.parametrize(
     ("image", "text", "owner", "message"),
     [
@@ -134,3 +148,54 @@ def test_top_k_is_best_first_and_stable() -> None:
 def test_wrong_input_is_refused(image: torch.Tensor, text: torch.Tensor, owner: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         retrieval_ranks(image, text, torch.tensor(owner))
+
+
+def test_recalls_are_clip_benchmarks() -> None:
+    """Golden values of CLIP_benchmark 1.6.2's own code (tests/golden/make_clip_benchmark_recalls.py)."""
+    golden = json.loads((Path(__file__).parents[1] / "golden" / "clip_benchmark_recalls.json").read_text())
+    image_ME, text_NE = (F.normalize(torch.tensor(golden[side]), dim=1) for side in ("image", "text"))
+    scores = retrieval_scores(image_ME, text_NE, torch.tensor(golden["owner"]), chunk=7)
+    assert len(text_NE) > 2 * len(image_ME) and 0.3 < golden["recalls"]["text_retrieval_recall@1"] < 0.6
+    assert {name: scores[name] for name in golden["recalls"]} == pytest.approx(golden["recalls"])
+
+
+class Largest(TorchDispatchMode):
+    """The most numbers that a tensor made under it has."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor):
+                self.numbers = max(self.numbers, tensor.untyped_storage().nbytes() // tensor.element_size())
+        return made
+
+
+def test_there_is_never_a_full_matrix() -> None:
+    generator = torch.Generator().manual_seed(0)
+    image_ME, text_NE = torch.randn(300, 4, generator=generator), torch.randn(1500, 4, generator=generator)
+    owner_N = torch.arange(300).repeat_interleave(5)
+    with Largest() as seen:
+        ranks = retrieval_ranks(image_ME, text_NE, owner_N, chunk=16)
+        top_k(text_NE, image_ME, 5, chunk=16)
+    assert seen.numbers == 16 * 1500
+    assert ranks.image_N.float().mean() > 100  # random embeddings
+
+
+@settings(max_examples=100, deadline=None)
+@given(problems(), st.integers(1, 4), st.integers(0, 3))
+def test_new_ranks_by_hand(problem: tuple[torch.Tensor, torch.Tensor, list[int]], keep: int, seed: int) -> None:
+    """Truth: the K best by the old score, counted one by one with their new one. Ties are there."""
+    image_ME, text_NE, owner = problem
+    ranks = retrieval_ranks(image_ME, text_NE, torch.tensor(owner))
+    candidates_NK, _ = top_k(text_NE, image_ME, keep)
+    generator = torch.Generator().manual_seed(seed)
+    new_NK = torch.randint(0, 3, candidates_NK.shape, generator=generator).float()
+    found = new_ranks(ranks.image_N, new_NK, candidates_NK == torch.tensor(owner)[:, None])
+    for n, (candidates, scores) in enumerate(zip(candidates_NK.tolist(), new_NK.tolist(), strict=True)):
+        if owner[n] not in candidates:
+            assert found[n] == ranks.image_N[n] > len(candidates)
+        else:
+            own = scores[candidates.index(owner[n])]
+            assert found[n] == sum(score >= own for score in scores)  # its own among them

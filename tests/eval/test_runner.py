@@ -12,7 +12,7 @@ import pytest
 import torch
 from mm_mhmoe_data.shards import Shard
 from mm_mhmoe_eval import runner
-from mm_mhmoe_eval.kinds import retrieval, vqa
+from mm_mhmoe_eval.kinds import answered, embedded, retrieval, vqa
 from mm_mhmoe_eval.results import read_record
 from mm_mhmoe_eval.rows import chance_row, question_only_row, question_type_counts, score_row
 from mm_mhmoe_eval.tasks import Task
@@ -55,7 +55,7 @@ QUESTIONS = {
 class Pairs:
     """Picture i and text i both hold the number i."""
 
-    def __init__(self, shards: str) -> None:
+    def __init__(self, shards: str, parts: str = "pairs") -> None:
         self.keys = [f"key{i}" for i in range(PAIRS)]
 
     def __len__(self) -> int:
@@ -73,17 +73,40 @@ def batch_of(numbers: list[int]) -> ImageTextBatch:
 
 
 def iterate_pairs(
-    dataset: Pairs, tokenizer: Any, vision: VisionConfig, text: TextConfig, size: int
+    dataset: Pairs,
+    tokenizer: Any,
+    vision: VisionConfig,
+    text: TextConfig,
+    batch_size: int,
+    *,
+    stream: str,
+    chosen: range,
+    **_: Any,
 ) -> Iterator[ImageTextBatch]:
-    for start in range(0, PAIRS, size):
-        yield batch_of(list(range(start, min(start + size, PAIRS))))
+    assert stream == "images"
+    for start in range(0, len(chosen), batch_size):
+        yield batch_of(list(chosen[start : start + batch_size]))
+
+
+def iterate_texts(texts: list[str], tokenizer: Any, text: TextConfig, size: int) -> Iterator[Texts]:
+    for start in range(0, len(texts), size):
+        found = batch_of([int(said.removeprefix("caption ")) for said in texts[start : start + size]]).texts
+        assert found is not None
+        yield found
 
 
 def iterate_vqa(
-    dataset: Pairs, examples: list[Question], answers: Any, tokenizer: Any, vision: Any, text: Any, size: int
+    dataset: Pairs,
+    examples: list[Question],
+    answers: Any,
+    tokenizer: Any,
+    vision: Any,
+    text: Any,
+    batch_size: int,
+    **_: Any,
 ) -> Iterator[VQABatch]:
-    for start in range(0, len(examples), size):
-        ids = [example.question_id for example in examples[start : start + size]]
+    for start in range(0, len(examples), batch_size):
+        ids = [example.question_id for example in examples[start : start + batch_size]]
         yield VQABatch(pairs=batch_of(ids), targets_BA=torch.zeros(len(ids), 3), question_ids=tuple(ids))
 
 
@@ -116,9 +139,10 @@ class Model(torch.nn.Module):
 def data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     for kind in (retrieval, vqa):
         monkeypatch.setattr(kind, "ShardDataset", Pairs)
-    monkeypatch.setattr(retrieval, "iterate_pairs", iterate_pairs)
+    monkeypatch.setattr(embedded, "iterate_pairs", iterate_pairs)
+    monkeypatch.setattr(embedded, "iterate_texts", iterate_texts)
     monkeypatch.setattr(vqa, "iterate_vqa", iterate_vqa)
-    monkeypatch.setattr(vqa, "read_vqa", lambda questions, annotations: QUESTIONS[Path(questions).name])
+    monkeypatch.setattr(answered, "read_vqa", lambda questions, annotations: QUESTIONS[Path(questions).name])
     monkeypatch.setattr(runner, "expand_shards", lambda path: [Shard(path)])
     for name in ("test", "q", "a", "tq", "ta"):
         (tmp_path / name).write_text(name)
@@ -158,7 +182,7 @@ def test_vqa(data: Path) -> None:
         assert len(values) == 6 and np.mean(values) == pytest.approx(evaluation.record.metrics[name])
     assert score_row("x", "main", [evaluation.record]).per_sample == {"vqa": evaluation.record.per_sample["vqa"]}
     assert set(question_only_row(evaluation.record).per_sample) == {"vqa"}
-    assert evaluation.official == [{"question_id": i, "answer": "dog"} for i in range(6)]
+    assert json.loads(evaluation.files["results.json"]) == [{"question_id": i, "answer": "dog"} for i in range(6)]
     assert evaluation.samples[1]["top"] == ["dog", "cat", "yes"]
     assert question_type_counts(evaluation.record) == {"what": 6}
     assert question_only_row(evaluation.record).scores["vqa_answer_type/other"] == [0.5]
@@ -178,7 +202,7 @@ def test_other_data(data: Path) -> None:
     assert "question_only/vqa" not in run("vqa", data, data=own).record.metrics
     with pytest.raises(ValueError, match="nonsense is not used"):
         run("vqa", data, data={"nonsense": "x"})
-    with pytest.raises(ValueError, match="give all three"):
+    with pytest.raises(ValueError, match="belong together"):
         run("vqa", data, data={"test": "x"})
 
 
@@ -193,7 +217,7 @@ def test_files(data: Path, tmp_path: Path) -> None:
     evaluation = run("vqa", data)
     path = runner.write_evaluation(evaluation, tmp_path / "out", log_samples=True)
     assert read_record(path) == evaluation.record
-    assert json.loads((tmp_path / "out" / "v.results.json").read_text()) == evaluation.official
+    assert (tmp_path / "out" / "v.results.json").read_text() == evaluation.files["results.json"]
     lines = (tmp_path / "out" / "v.samples.jsonl").read_text().splitlines()
     assert [json.loads(line)["question_id"] for line in lines] == list(range(6))
     runner.write_evaluation(run("retrieval", data), tmp_path / "less")

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from dataclasses import dataclass, replace
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mm_mhmoe_data.vqa_normalise import normalise, normalise_punctuation
-from mm_mhmoe_eval.vqa import official_results, question_only_baseline, vqa_accuracy, vqa_scores
+from mm_mhmoe_eval.vqa import Rules, official_results, question_only_baseline, vqa_accuracy, vqa_scores
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,35 @@ def test_accuracy_equals_the_formula(prediction: str, answers: list[str]) -> Non
 def test_accuracy_of_ten_people(matches: int, expected: float) -> None:
     answers = ["dog"] * matches + [f"other {i}" for i in range(10 - matches)]
     assert vqa_accuracy("dog", answers) == pytest.approx(expected)
+
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+@pytest.mark.parametrize("rules", ["2021", "2017"])
+def test_official_scores_of_ten_thousand_answer_sets(rules: Rules) -> None:
+    """Golden scores of the official code in both of its states (tests/golden/make_vqa_official.py)."""
+    golden = json.loads((GOLDEN / "vqa_official.json").read_text())
+    specification = spec_from_file_location("vqa_answer_sets", GOLDEN / "vqa_answer_sets.py")
+    assert specification is not None and specification.loader is not None
+    module = module_from_spec(specification)
+    specification.loader.exec_module(module)
+    sets = module.answer_sets(10_000)
+    assert hashlib.sha256(json.dumps(sets).encode()).hexdigest() == golden["sets"]  # the same sets as then
+    examples = [
+        Asked(
+            n, question_type=f"question type {n % 7}", answer_type=("yes/no", "number", "other")[n % 3], answers=answers
+        )
+        for n, (_, answers) in enumerate(sets)
+    ]
+    scores = vqa_scores({n: prediction for n, (prediction, _) in enumerate(sets)}, examples, rules=rules)
+    official = golden[rules]
+    wanted = [int(digit, 36) / 30 for digit in official["scores"]]
+    assert {0.0, 0.3, 0.6, 0.9, 1.0} <= set(wanted)
+    assert [scores.by_question[n] for n in range(len(sets))] == pytest.approx(wanted)
+    assert 100 * scores.overall == pytest.approx(official["overall"], abs=1e-6)
+    for found, name in ((scores.by_question_type, "question_types"), (scores.by_answer_type, "answer_types")):
+        assert {k: 100 * v for k, v in found.items()} == pytest.approx(official[name], abs=1e-6)
 
 
 def test_normalisation_only_where_people_differ() -> None:

@@ -23,10 +23,10 @@ from mm_mhmoe.models.checkpoints import (
     save,
 )
 from mm_mhmoe.models.image_target import ImageTarget
-from mm_mhmoe.models.tasks import PretrainModel, RetrievalModel, VQAModel
+from mm_mhmoe.models.tasks import ClassificationModel, NLVR2Model, PretrainModel, RetrievalModel, VQAModel
 from mm_mhmoe.models.visual_tokenizer import VisualTokenizer, VisualTokenizerConfig
 
-KINDS = ["visual_tokenizer", "pretrain", "retrieval", "vqa"]
+KINDS = ["visual_tokenizer", "pretrain", "retrieval", "vqa", "nlvr2", "classification"]
 
 
 @pytest.fixture
@@ -41,6 +41,10 @@ def make(config):
             return PretrainModel(config(**changes), 8)
         if kind == "retrieval":
             return RetrievalModel(config(**changes), 6)
+        if kind == "nlvr2":
+            return NLVR2Model(config(**changes))
+        if kind == "classification":
+            return ClassificationModel(config(**changes), ["cat", "dog"])
         return VQAModel(config(**changes), ["yes", "no"])
 
     return model
@@ -61,7 +65,8 @@ def test_round_trip_is_bit_exact(make, kind: str, tmp_path: Path) -> None:
         assert type(loaded) is type(model) and loaded.config == model.config and not loaded.training
         assert same(loaded, model)
     assert read_config(tmp_path / "m")["run"] == {"seed": 5}
-    assert getattr(loaded, "answers", None) == getattr(model, "answers", None)
+    for told in ("answers", "classes"):
+        assert getattr(loaded, told, None) == getattr(model, told, None)
 
 
 def test_contrastive_heads_come_along_where_they_fit(config, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_similarities_that_are_not_finite_draw_some_other_column() -> None:
 
 
 def test_one_pair_has_no_negative() -> None:
-    with pytest.raises(ValueError, match="batch_pairs to 2 or more"):
+    with pytest.raises(ValueError, match="to 2 or more"):
         hard_negatives(torch.ones(1, 1), torch.zeros(1, dtype=torch.int64))
 
 

@@ -54,6 +54,7 @@ def main(rank: int, folder: str) -> None:
         module.log = lambda key, value, losses=losses, **_: losses.append(value) if key == "train/balance" else None
         for step, batch in enumerate(batches[rank::2]):
             module.training_step(batch, step)
+            module.on_after_backward()
         losses[0].backward()
         gradients = {k: p.grad for k, p in model.named_parameters() if p.grad is not None}
         for gradient in gradients.values():

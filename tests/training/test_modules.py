@@ -24,12 +24,23 @@ def test_a_step_moves_the_bias_of_every_layer_against_its_own_load(config, strea
     module.log = lambda *_, **__: None  # there is no trainer
     batch = stream("pairs")
     _, _, output = model(batch)
-    module.training_step(batch, 0)
+    module.training_step(batch, 0)["loss"].backward()
+    module.on_after_backward()
     routers = [m for m in model.modules() if isinstance(m, SigmoidRouter)]
     assert len(routers) == len(output.routing) == model.config.depth
     for router, layer in zip(routers, output.routing, strict=True):
         counts = expert_counts(layer.routing)
         torch.testing.assert_close(router.bias_E, 1e-3 * torch.sign(counts.mean() - counts))
+
+
+def test_blocks_that_are_computed_again_choose_the_same_experts(train, vector, tmp_path, monkeypatch) -> None:
+    """A step of the bias as large as the scores: were it taken before the backward pass, other experts would learn."""
+    monkeypatch.setitem(SigmoidRouter.__init__.__kwdefaults__, "bias_step", 0.5)
+    moe = MoEConfig(num_experts=4, every=1, router="sigmoid_bias", balance_loss_weight=0.0)
+    models = [
+        train(tmp_path / kept, encoder={"moe": moe}, activation_checkpointing=kept)[0] for kept in ("none", "blocks")
+    ]
+    assert torch.equal(*map(vector, models))
 
 
 TARGET = CodeTarget(SimpleNamespace(codes=lambda pixels: torch.zeros(len(pixels), 16, dtype=torch.int64)))  # type: ignore[arg-type]

@@ -38,10 +38,7 @@ def score(model: Any, data: ScoredData) -> Scored:
         start = 0
         for batch in iterate_pairs(
             dataset,
-            data.tokenizer,
-            model.vision,
-            model.text,
-            data.batch_size,
+            **data.inputs(model),
             stream=stream,
             image_mask=image_mask,
             text_mask=text_mask,

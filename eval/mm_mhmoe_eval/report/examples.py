@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mm_mhmoe_eval.report.bars import bar_of, mark_of
 from mm_mhmoe_eval.report.markup import Markup, join, picture, tag
 from mm_mhmoe_eval.report.numbers import mean, percent, plural, whole
 from mm_mhmoe_eval.report_data import (
@@ -118,21 +119,16 @@ def questions(data: ReportData) -> Markup | None:
 
 
 def _question(view: QuestionView) -> Markup:
-    if view.score >= 0.9995:
-        mark, kind = "\u2713", "right"
-    else:
-        mark, kind = ("\u25d0", "partly") if view.score > 0 else ("\u2715", "wrong")
-    named = {"right": "right", "partly": "partly right", "wrong": "wrong"}[kind]
+    kind, badge = mark_of(view.score)
     bars = [
-        _bar(
+        bar_of(
             bar.answer,
             bar.probability,
-            "main" if bar.answer == view.answer else "rest",
+            "r-main" if bar.answer == view.answer else "r-rest",
             percent(bar.probability, 0),
         )
         for bar in view.top
     ]
-    badge = tag("span", mark, class_=f"mark {kind}", role="img", aria_label=named, title=named)
     truth = None if kind == "right" else tag("span", "truth: ", tag("b", view.truth), class_="truth")
     return tag(
         "div",
@@ -147,18 +143,6 @@ def _question(view: QuestionView) -> Markup:
     )
 
 
-def _bar(label: str, share: float, kind: str, number: str) -> Markup:
-    width = f"{100 * min(1.0, max(0.0, share)):.1f}%"
-    fill = tag("span", class_=f"fill r-{kind}", style=f"width:{width}")
-    return tag(
-        "div",
-        tag("span", label, class_="label"),
-        tag("span", fill, class_="track"),
-        tag("span", number, class_="number"),
-        class_="bar",
-    )
-
-
 def _type_bars(data: ReportData, counts: dict[str, int]) -> Markup | None:
     prefix = "vqa_question_type/"
     rows = [row for role in _BAR_ROLES if (row := data.row(role)) is not None]
@@ -169,7 +153,7 @@ def _type_bars(data: ReportData, counts: dict[str, int]) -> Markup | None:
     groups = []
     for name in ordered:
         bars = [
-            _bar(row.name, mean(row.scores[prefix + name]), row.role, percent(mean(row.scores[prefix + name])))
+            bar_of(row.name, mean(row.scores[prefix + name]), f"r-{row.role}", percent(mean(row.scores[prefix + name])))
             for row in rows
             if row.scores.get(prefix + name)
         ]

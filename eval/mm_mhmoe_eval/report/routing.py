@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mm_mhmoe_eval.report.markup import Markup, checked_picture, join, picture, tag
 from mm_mhmoe_eval.report.numbers import percent, plural
-from mm_mhmoe_eval.report_data import ExpertLayer, ExpertMap, ExpertSection, ReportData
+from mm_mhmoe_eval.report_data import ExpertLayer, ExpertMap, ExpertMapSection, ExpertSection, ReportData
 
 COLOURS = 8
 """Expert colours of the style sheet; experts beyond start over, told apart by their number."""
@@ -107,9 +107,8 @@ def _share(share: float) -> Markup:
     return tag("td", tag("span", fill, class_="track"), tag("span", percent(share, 0), class_="number"))
 
 
-def expert_maps(data: ReportData) -> Markup | None:
+def expert_maps(section: ExpertMapSection | None) -> Markup | None:
     """For each picture: the expert of every head at every patch, and how many different ones a patch uses."""
-    section = data.expert_maps
     if section is None or not section.maps:
         return None
     keys = [

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mm_mhmoe.batch import Images, ImageTextBatch
+from mm_mhmoe.models.library_weights import make_by_name
 from mm_mhmoe.models.teachers.network import NetworkTeacher
-
-_SEED = 0  # of random weights: a teacher's name says all about it
 
 
 def timm_teacher(name: str, *, pretrained: bool, grid: int) -> NetworkTeacher:
@@ -19,7 +17,9 @@ def timm_teacher(name: str, *, pretrained: bool, grid: int) -> NetworkTeacher:
     import timm
     from timm.data import resolve_data_config
 
-    network = _made(f"timm:{name}", lambda: timm.create_model(name, pretrained=pretrained, num_classes=0))
+    network = make_by_name(
+        f"teacher=timm:{name}", lambda: timm.create_model(name, pretrained=pretrained, num_classes=0)
+    )
     if not hasattr(network, "forward_intermediates"):
         raise ValueError(f"teacher=timm:{name} gives no features of patches; choose another model of timm")
     data = resolve_data_config({}, model=network)
@@ -44,7 +44,7 @@ def open_clip_teacher(architecture: str, tag: str, *, grid: int) -> NetworkTeach
     name = f"open_clip:{architecture}/{tag}"
     if architecture not in open_clip.list_models():
         raise ValueError(f"teacher={name}: open_clip has no {architecture}; see open_clip.list_models()")
-    model = _made(name, lambda: open_clip.create_model(architecture, pretrained=tag or None))
+    model = make_by_name(f"teacher={name}", lambda: open_clip.create_model(architecture, pretrained=tag or None))
     network = model.visual
     if not isinstance(network, open_clip.transformer.VisionTransformer) or network.attn_pool is not None:
         raise ValueError(
@@ -84,17 +84,3 @@ def own_teacher(source: str, *, grid: int) -> NetworkTeacher:
     # The encoder normalises pixels by itself, from [-1, 1].
     half = (0.5, 0.5, 0.5)
     return NetworkTeacher(model.encoder, features, image_size=model.vision.image_size, mean=half, std=half, grid=grid)
-
-
-def _made(name: str, make: Callable[[], Any]) -> Any:
-    """A model with weights that depend on its name only; other random numbers stay as they would be without it."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_SEED)
-        try:
-            return make()
-        except (OSError, RuntimeError, ValueError) as error:
-            reason = str(error).rstrip(".")
-            raise ValueError(
-                f"teacher={name} cannot be made: {reason}. Check the name, and that its weights can be downloaded; a "
-                "name that ends in / asks for random weights"
-            ) from error

@@ -17,7 +17,7 @@ Weights = dict[str, Tensor]
 Place = int | tuple[int, str]
 WAYS = ("image", "text", "pair")
 
-# A model of models/tasks.py has "encoder." in front, an encoder alone has not.
+# A model of models/tasks has "encoder." in front, an encoder alone has not.
 _FFN = re.compile(r"((?:encoder\.)?blocks\.(\d+)\.ffn\.(?:(image|text|pair)\.)?)(.+)")
 
 

@@ -33,7 +33,7 @@ def to_sparse(
 
     Args:
         config: of the dense encoder.
-        weights: of that encoder, or of a model of models/tasks.py around it.
+        weights: of that encoder, or of a model of models/tasks around it.
         target: the configuration wanted; differs from config in `ffn` and `moe` only.
         noise: deviation of what is added to each expert's matrices, in units of the matrix's own deviation.
         seed: of the fresh routers, and of the noise.

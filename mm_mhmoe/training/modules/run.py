@@ -43,6 +43,7 @@ class RunModule(L.LightningModule):
         self.steps = steps
         self.depth = depth
         self._clock: float | None = None
+        self._routed: tuple[Encoder, EncoderOutput] | None = None
 
     def configure_optimizers(self) -> Any:
         return build_optimizer(self, self.optim_config, steps=self.steps, depth=self.depth)
@@ -60,6 +61,12 @@ class RunModule(L.LightningModule):
 
     def on_step_skipped(self) -> None:
         """Called when a step changed nothing because its loss or gradient was not finite."""
+
+    def on_after_backward(self) -> None:
+        # Not before: what the backward pass computes again (blocks, chunks) must choose the same experts.
+        if self._routed is not None and "routers" not in self.optim_config.freeze:
+            update_router_biases(*self._routed)
+        self._routed = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["model_description"] = json.dumps(describe(self.model))
@@ -85,13 +92,14 @@ def finish_step(
     *,
     shown: tuple[str, ...],
 ) -> StepResult:
-    """Balances the routers, adds the auxiliary losses to the task's loss and logs the step."""
-    update_router_biases(model.encoder, output)
+    """Adds the routers' losses to the task's loss and logs the step. Routers' biases change after the backward pass."""
     auxiliary = auxiliary_losses(output.routing, model.config.moe, sum_over_ranks)
-    total = loss + weighted_auxiliary(auxiliary, model.config.moe)
+    total = loss + (weighted_auxiliary(auxiliary, model.config.moe) if module.optim_config.router_losses else 0.0)
     logged = {"loss": total, **values, **auxiliary, **sparse_metrics(output)}
     module.log_step(logged, shown=(*shown, "expert_load"), tokens=output.valid_T.sum())
-    return {"loss": total, "output": output.routing_only()}
+    routed = output.routing_only()
+    module._routed = (model.encoder, routed)
+    return {"loss": total, "output": routed}
 
 
 def sparse_metrics(output: EncoderOutput) -> dict[str, Tensor]:

@@ -1,0 +1,53 @@
+"""Batches for fine-tuning on captions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mm_mhmoe.config import TextConfig, VisionConfig
+from mm_mhmoe_data.config import DataConfig
+from mm_mhmoe_data.datamodules.steps import OneStreamDataModule, train_transform
+from mm_mhmoe_data.samples import Captions, Pictures, Stream
+from mm_mhmoe_data.sources import Streams
+from mm_mhmoe_data.tokenizer import Tokenizer
+
+
+class CaptionDataModule(OneStreamDataModule):
+    """Pairs: ImageTextBatch. Of a caption, words and the end token are hidden: text_mask of them on average.
+
+    Of a picture with several captions, one is drawn every epoch.
+    """
+
+    def __init__(
+        self,
+        shards: str | Path,
+        tokenizer: Tokenizer,
+        vision: VisionConfig,
+        text: TextConfig,
+        *,
+        batch_size: int,
+        num_steps: int,
+        seed: int = 0,
+        workers: int = 0,
+        min_scale: float = 0.5,
+        text_mask: float = 0.7,
+        data: DataConfig = DataConfig(),  # noqa: B008  (frozen)
+        quarantine: Path | None = None,
+    ) -> None:
+        super().__init__(num_steps=num_steps, workers=workers, seed=seed, data=data, quarantine=quarantine)
+        self.dataset, self.order = Streams(str(shards), data).open("pairs", seed=seed)
+        transform = train_transform(vision.image_size, min_scale, data)
+        pictures = Pictures(self.dataset, transform, grid=vision.grid, stream="captioning", seed=seed)
+        captions = Captions(
+            self.dataset,
+            tokenizer,
+            text,
+            stream="captioning",
+            seed=seed,
+            mask_ratio=text_mask,
+            mask_end=True,
+            whole_word=data.whole_word,
+            captions=data.captions,
+        )
+        self.stream = Stream(self.dataset, pictures, captions, self.quarantine)
+        self.batch_size = batch_size
