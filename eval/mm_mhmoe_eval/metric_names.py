@@ -8,7 +8,7 @@ _CHANCE, _RECALL = "_chance@", "_recall@"
 
 def is_share(name: str) -> bool:
     """Whether the metric is a fraction, to be printed as percent."""
-    return not name.endswith((*_LOWER_IS_BETTER, "_count", "_queries", "_candidates", "_questions"))
+    return not name.endswith((*_LOWER_IS_BETTER, "_count", "_queries", "_candidates", "_questions", "_words"))
 
 
 def shown(name: str, value: float, digits: int = 1) -> str:

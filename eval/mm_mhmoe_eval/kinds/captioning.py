@@ -64,8 +64,8 @@ def score(model: Any, data: ScoredData) -> Scored:
     for domain in sorted({picture.domain for picture in pictures if picture.domain}):
         chosen = [n for n, picture in enumerate(pictures) if picture.domain == domain]
         of_domain = score_captions([captions[n] for n in chosen], [references[n] for n in chosen])
-        metrics |= {f"{domain}/{name}": value for name, value in of_domain.metrics.items()}
-        metrics[f"{domain}/count"] = float(len(chosen))
+        metrics |= {f"{name}/{domain}": value for name, value in of_domain.metrics.items()}
+        metrics[f"{domain}_count"] = float(len(chosen))
     if "train" in data.paths:
         same = score_captions([_typical_caption(data.paths["train"])] * count, references)
         metrics |= {f"blind/{name}": value for name, value in same.metrics.items()}
