@@ -33,7 +33,7 @@ class PreparesInputs(HasInputs, Protocol):
 
     @property
     def tokenizer(self) -> Any:
-        """Has `encode(text, max_length)`, ids of which no more than max_length."""
+        """Has `encode(text, max_length)`, ids of which no more than max_length. None: the model takes no texts."""
         ...
 
     @property
@@ -134,4 +134,13 @@ class PredictsHidden(HasInputs, Protocol):
 
     def predict_hidden(self, batch: ImageTextBatch, stream: str) -> Mapping[str, HiddenPredictions]:
         """Of each target of the stream (images, texts, pairs): `images`, `texts`, `pairs_image`, `pairs_text`."""
+        ...
+
+
+@runtime_checkable
+class PredictsTokens(HasInputs, Protocol):
+    """Predicts every token of a text from those before it."""
+
+    def token_nats(self, texts: Texts) -> Tensor:
+        """(B, L - 1): the cross-entropy of every token but the first, in nats; 0 at padding."""
         ...

@@ -100,9 +100,9 @@ def evaluate(
         batch_size=batch_size,
         limit=limit,
         device=device,
+        options=options,
         transform=own.transform if own else None,
         workers=workers,
-        options=options,
     )
     started = time.perf_counter()
     with _scoring(model):
