@@ -1,6 +1,6 @@
 """What one attention layer keeps of tokens so that later ones can still see them.
 
-Legend: B rows of the beginning, R rows, H heads, P tokens of the beginning, L all tokens so far, N new ones, d head dim.
+Legend: B rows of the beginning, R rows, H heads, P tokens of the beginning, L all tokens, N new ones, d head dim.
 """
 
 from __future__ import annotations
