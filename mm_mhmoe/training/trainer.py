@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from mm_mhmoe.training.apply import checkpoint_blocks, compile_blocks, encoders
 from mm_mhmoe.training.averaging import averaging
 from mm_mhmoe.training.callbacks import Checkpoints, StepSeed, StopOnSignal
 from mm_mhmoe.training.checkpoint_io import AtomicCheckpointIO
+from mm_mhmoe.training.freezing import freeze
 from mm_mhmoe.training.gradient_guard import GradientGuard
 from mm_mhmoe.training.health_log import HealthLog
 from mm_mhmoe.training.interrupted import Interrupted
@@ -62,6 +64,9 @@ class RunConfig:
         val_batches: batches of a validation; 0: all.
         max_skipped: steps in a row that may be skipped because a loss or gradient is not finite; the next one ends the
             run (10: the 11th in a row).
+        eval_tasks: tasks of mm-mhmoe eval (names or .yaml files) that a fine-tuning is scored on while it runs.
+        eval_every: steps between two such scores, and one at the end; 0: none.
+        eval_data_dir: directory that the paths of eval_tasks start from; null: the shipped demo data.
     """
 
     seed: int = 0
@@ -81,16 +86,24 @@ class RunConfig:
     fast_dev_run: bool = False
     val_batches: int = 0
     max_skipped: int = 10
+    eval_tasks: list[str] = field(default_factory=list)
+    eval_every: int = 0
+    eval_data_dir: str | None = None
 
     def __post_init__(self) -> None:
         if "://" in self.resume:
             raise ValueError(f"run.resume={self.resume} is an address; checkpoints are read from local files only")
         ones = ("devices", "num_nodes", "accumulate", "checkpoint_every", "log_every")
-        noughts = ("routing_every", "workers", "threads", "val_batches", "max_skipped")
+        noughts = ("routing_every", "workers", "threads", "val_batches", "max_skipped", "eval_every")
         for name in (*ones, *noughts):
             lowest = int(name in ones)
             if getattr(self, name) < lowest:
                 raise ValueError(f"run.{name}={getattr(self, name)} must be {lowest} or more")
+        if bool(self.eval_tasks) != bool(self.eval_every):
+            raise ValueError(
+                f"run.eval_tasks={','.join(self.eval_tasks) or 'none'} and run.eval_every={self.eval_every} need each "
+                "other: say what to score and after how many steps"
+            )
 
 
 def choose_precision(precision: Precision, accelerator: str) -> Resolved:
@@ -118,16 +131,18 @@ def fit(
     out: Path,
     run: RunConfig,
     optim: OptimConfig,
+    callbacks: Sequence[L.Callback] = (),
 ) -> L.Trainer:
     """Trains for `steps` steps, from where `run.resume` says.
 
     Args:
         out: the run's directory; checkpoints/ and logs/ are made in it.
+        callbacks: what else happens around steps.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM; the checkpoint is written.
-        ValueError: the machine lacks what `run` asks for, `run.resume` does not fit, or too many steps in a
-            row had to be skipped.
+        ValueError: the machine lacks what `run` asks for, `run.resume` does not fit, the model has not what
+            `optim.freeze` names, or too many steps in a row had to be skipped.
     """
     if steps < 0:
         raise ValueError(f"steps={steps} must be 0 or more")
@@ -139,6 +154,7 @@ def fit(
             checkpoint_blocks(encoder)
         if run.compile:
             compile_blocks(encoder)
+    freeze(module, optim.freeze)
     start = find_start(out, run.resume, module, steps=steps, accumulate=run.accumulate)
     checkpoints = Checkpoints(out / "checkpoints", every=run.checkpoint_every)
     stop = StopOnSignal(checkpoints)
@@ -167,6 +183,7 @@ def fit(
             stop,
             *([OwnSettings()] if start.elsewhere else []),
             StepProgress(title, steps),
+            *callbacks,
         ],
         plugins=[AtomicCheckpointIO()],
         enable_checkpointing=False,
