@@ -101,8 +101,8 @@ class Tokenizer:
         return [BOS, *self._model.encode(text)[: max_length - 2], EOS]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids; special tokens are left out."""
-        return self._model.decode([i for i in ids if i > MASK])
+        """The text of ids; special tokens are left out, and so are rows of a larger vocabulary that are no pieces."""
+        return self._model.decode([i for i in ids if MASK < i < len(self)])
 
     def piece(self, index: int) -> str:
         return self._model.id_to_piece(index)
