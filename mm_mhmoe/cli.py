@@ -62,6 +62,8 @@ COMMANDS: Tree = {
     "plan": "plan:plan",
     "parity": "plan:parity",
     "pretrain": "pretrain:pretrain",
+    "lm": "lm:lm",
+    "generate": "generate:write",
     "finetune": (
         "Train a pretrained encoder for a task.",
         {
@@ -84,6 +86,8 @@ COMMANDS: Tree = {
     "serve": "serve.command:serve",
     "analyze": "analyze:analyze",
     "paper-table": "paper_table:paper_table",
+    "task-table": "task_table:task_table",
+    "lm-table": "lm_table:lm_table",
     "export": "export:export",
     "import": (
         "Turn other people's weights into a model directory.",
@@ -134,6 +138,8 @@ SUMMARIES = {
     "plan": "What a pretraining run costs: parameters, FLOPs, memory on each device.",
     "parity": "Solve the size of experts for equal FLOPs or parameters.",
     "pretrain": "Masked pretraining on pictures, texts and pairs.",
+    "lm": "Train a language model on texts of one or several languages.",
+    "generate": "Write on from a beginning with a language model.",
     "finetune retrieval": "Contrastive fine-tuning of a dual encoder.",
     "finetune vqa": "Fine-tuning on questions about pictures.",
     "finetune classification": "Fine-tuning on classes of pictures.",
@@ -146,6 +152,8 @@ SUMMARIES = {
     "serve": "A page on this machine: pictures for a query; captions, answers and experts for a picture.",
     "analyze": "Show where a model's routers send its tokens, in figures and numbers.",
     "paper-table": "Dense, X-MoE and MH-MoE encoders side by side, as in the paper's Table 1, at a small size.",
+    "lm-table": "Dense, X-MoE and MH-MoE language models side by side, English and multilingual, at a small size.",
+    "task-table": "One pretrained MH-MoE encoder and its dense twin on every task, at a small size.",
     "export": "Turn a run's newest checkpoint into a model directory.",
     "import beit3": "A released BEiT-3 checkpoint, with its vocabulary.",
     "import beit2": "A checkpoint of BEiT-v2's authors, as the picture side of an encoder.",

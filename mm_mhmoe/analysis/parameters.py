@@ -72,7 +72,7 @@ def count_parameters(
         head_and_merge=sparse * 2 * moe.projection_layers * linear(dim, dim) if config.ffn == "mh_moe" else 0,
         experts=experts,
         shared_experts=sparse * _shared_expert(config) if sparse else 0,
-        norms=ways * (2 * config.depth + 1) * norm + inner_norms + scales,
+        norms=ways * (2 * config.depth + config.final_norm) * norm + inner_norms + scales,
         task_heads=0 if num_codes is None else _pretraining_heads(dim, num_codes, text.vocab_size, embed_dim),
         unused_experts=round((1 - active_share(config)) * experts),
     )

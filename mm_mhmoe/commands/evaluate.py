@@ -144,7 +144,7 @@ def model_facts(
 ) -> ModelFacts:
     """Name, configuration, cost and tokenizers of a model, for its records."""
     encoder = model.config
-    length = encoder.vision.num_patches + 1 + encoder.text.max_length
+    length = (encoder.vision.num_patches + 1 if encoder.pictures else 0) + encoder.text.max_length
     total = sum(p.numel() for p in model.parameters())
     return ModelFacts(
         name=name,

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import timm as timm_models
+from mm_mhmoe_data.labelled import read_names
+from mm_mhmoe_data.recipes.answers import read_answers_file
+from mm_mhmoe_data.recipes.imagenet_classes import imagenet_classes
 from mm_mhmoe_data.tokenizer import MASK, TOKENIZER_FILE, Tokenizer
 from rich.console import Console
 from timm.models.beit import Beit
@@ -14,8 +18,10 @@ from mm_mhmoe.commands.run_dir import provenance
 from mm_mhmoe.config import TextConfig
 from mm_mhmoe.models.checkpoints import at_image_size, describe, save
 from mm_mhmoe.models.importing import (
+    Task,
     beit3_config,
     beit3_model,
+    beit3_task,
     beit_config,
     beit_model,
     check_beit,
@@ -37,10 +43,12 @@ def beit3(
     max_length: int = 64,
     num_heads: int | None = None,
     num_codes: int = 8192,
+    task: Task | None = None,
+    names: Path | None = None,
 ) -> None:
     """Turns a released BEiT-3 checkpoint into a model directory, for --init, finetune, eval and upcycle.
 
-    A checkpoint with heads for retrieval (beit3_*_itc_*) becomes a retrieval model, any other one a pretraining model.
+    A checkpoint with the heads of a task becomes a model of this task, any other one a pretraining model.
 
     Args:
         source: the .pth file. Only tensors and plain values are read from it.
@@ -51,17 +59,23 @@ def beit3(
         max_length: longest text in tokens from now on, begin and end tokens included.
         num_heads: attention heads, for widths that were never published.
         num_codes: vocabulary of the visual tokenizer for further pretraining; its head starts from random weights.
+        task: what the checkpoint was made for; without it, what its heads tell. Captioning must be named, as such a
+            checkpoint has the names of a pretrained one. pretrain takes the encoder alone.
+        names: what the head of a vqa or imagenet checkpoint tells apart, in its order: answer2label.txt as data build
+            vqav2 or beit3 writes it; class names, one a line (without it, those of ImageNet-1k).
     """
     arguments = dict(locals())
     _check(out)
     weights = read_state_dict(source)
+    task = task or beit3_task(weights)
     config = beit3_config(weights, str(source), num_heads=num_heads, max_length=max_length)
     words = None
     if sentencepiece is not None:
         words, pieces = project_tokenizer(sentencepiece)
         weights = reorder_words(weights, project_order(pieces, config.text.vocab_size))
         config = replace(config, text=replace(config.text, mask_id=MASK))
-    model = beit3_model(weights, config, str(source), num_codes)
+    told = _names(task, names)
+    model = beit3_model(weights, config, str(source), num_codes, task=task, names=told)
     _write(model, image_size, out, "import beit3", arguments, words)
 
 
@@ -131,6 +145,14 @@ def timm(
     else:
         model = vit_model(weights, vit_config(vit, name, text), told, num_codes)
     _write(model, image_size, out, "import timm", arguments, None if words is None else words.path.read_bytes())
+
+
+def _names(task: Task, path: Path | None) -> Sequence[str]:
+    if task == "vqa" and path is not None:
+        return read_answers_file(path)
+    if task == "imagenet":
+        return list(imagenet_classes().values()) if path is None else read_names(path)
+    return ()
 
 
 def _text(words: Tokenizer | None, max_length: int) -> TextConfig:

@@ -40,7 +40,7 @@ def command_parser(function: Callable[..., Any], name: str, description: str) ->
     parser.add_argument(
         "--config", action="config", help="YAML file with any of the options below; options win over it."
     )
-    parser.add_function_arguments(function, as_group=False)
+    parser.add_function_arguments(function, as_group=False, sub_configs=True)
     return parser
 
 

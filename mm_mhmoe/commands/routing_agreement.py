@@ -38,7 +38,7 @@ def agreement(first: AnalyzedModel, second: AnalyzedModel, *, seed: int) -> dict
             ("image", first.record.image_TH, second.record.image_TH),
             ("text", first.record.text_TH, second.record.text_TH),
         ):
-            if shared[modality]:
+            if shared[modality] and len(ours[layer]):  # language models have no picture tokens
                 same_experts = first.num_experts == second.num_experts
                 parts[modality] = _measures(ours[layer], theirs[layer], same_experts=same_experts, seed=seed)
         found["layers"][str(layer + 1)] = parts

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import torch
 from mm_mhmoe_data.ordered import iterate_pairs
-from mm_mhmoe_data.pipeline import ShardDataset
+from mm_mhmoe_data.pipeline import Parts, ShardDataset
 from mm_mhmoe_data.tokenizer import Tokenizer
 from torch import Tensor
 
 from mm_mhmoe.analysis.routing_sums import RoutingSums, first_choices, routing_sums
 from mm_mhmoe.analysis.token_groups import KINDS, MODALITIES, kind_groups, modality_groups, token_kinds
 from mm_mhmoe.batch import ImageTextBatch
-from mm_mhmoe.models.tasks import RetrievalModel, TaskModel
+from mm_mhmoe.models.tasks import LanguageModel, RetrievalModel, TaskModel
 from mm_mhmoe.models.upcycling.layers import Place
 
 GROUPS = (*MODALITIES, *KINDS)
@@ -40,7 +40,10 @@ class RoutingRecord:
 
 
 def streams_of(model: TaskModel, pairs: ImageTextBatch) -> tuple[ImageTextBatch, ...]:
-    """Pairs as the model's task gives them to the encoder: apart for a dual encoder, else as one row."""
+    """Samples as the model's task gives them to the encoder: pairs apart for a dual encoder, else as one row; texts
+    from left to right for a language model."""
+    if isinstance(model, LanguageModel):
+        return (ImageTextBatch(texts=pairs.texts, causal_text=True),)
     if isinstance(model, RetrievalModel):
         return ImageTextBatch(images=pairs.images), ImageTextBatch(texts=pairs.texts)
     return (pairs,)
@@ -50,13 +53,15 @@ def streams_of(model: TaskModel, pairs: ImageTextBatch) -> tuple[ImageTextBatch,
 def record_routing(
     model: TaskModel, dataset: ShardDataset, tokenizer: Tokenizer, chosen: Sequence[int], *, batch_size: int
 ) -> RoutingRecord:
-    """Runs the encoder over the chosen pairs; nothing is hidden from it. All is empty for a dense encoder but ids_T."""
+    """Runs the encoder over the chosen pairs, or texts; nothing is hidden from it. All is empty for a dense encoder but
+    ids_T."""
     device = next(model.parameters()).device
     sums: dict[Place, RoutingSums] = {}
+    stream: Parts = "pairs" if model.config.pictures else "texts"
     image_parts: dict[int, list[Tensor]] = {}
     text_parts: dict[int, list[Tensor]] = {}
     ids = []
-    for pairs in iterate_pairs(dataset, tokenizer, model.vision, model.text, batch_size, chosen=chosen):
+    for pairs in iterate_pairs(dataset, tokenizer, model.vision, model.text, batch_size, stream=stream, chosen=chosen):
         streams = streams_of(model, pairs.to(device))
         output = model.encoder(*streams)
         modality_TG = modality_groups(output)

@@ -147,6 +147,7 @@ def _image_part(model: PretrainModel, target: PictureTarget, images: Images, sta
     if images.masked_BN is None:
         raise ValueError("masked pretraining: a picture stream without patch masks; the data module must make them")
     targets_BN = target.of(images)
+    assert model.encoder.image is not None
     positions_ND = model.encoder.image.positions_ND
     return HiddenPart(
         states.image_BND[:, 1:],

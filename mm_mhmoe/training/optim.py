@@ -12,6 +12,8 @@ import torch
 from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
 from torch import nn
 
+from mm_mhmoe.training.freezing import Freezable
+
 Schedule = Literal["cosine", "linear", "constant"]
 
 
@@ -35,6 +37,10 @@ class OptimConfig:
         clip_norm: gradients are clipped to this norm; 0: never.
         layer_decay: the learning rate of block l of L is lr * layer_decay^(L - l), that of heads is lr; 1: all equal.
         head_lr_scale: factor on the learning rate of the heads.
+        expert_lr_scale: factor on the learning rate of experts, on top of that of their block.
+        freeze: parts of sparse layers that keep their weights: routers (a balancing bias too), experts (shared ones
+            too), or both.
+        router_losses: whether the routers' balance and z-loss are minimised; they are logged in any case.
     """
 
     name: str = "adamw"
@@ -50,6 +56,9 @@ class OptimConfig:
     ema_decay: float = 0.0
     layer_decay: float = 1.0
     head_lr_scale: float = 1.0
+    expert_lr_scale: float = 1.0
+    freeze: tuple[Freezable, ...] = ()
+    router_losses: bool = True
 
     def __post_init__(self) -> None:
         known = [str(name) for name in list_optimizers()]
@@ -66,6 +75,10 @@ class OptimConfig:
             raise ValueError(f"optim.warmup_steps={self.warmup_steps} must not be negative")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"optim.layer_decay={self.layer_decay} must lie in (0, 1]")
+        if self.expert_lr_scale <= 0:
+            raise ValueError(
+                f"optim.expert_lr_scale={self.expert_lr_scale} must be positive; optim.freeze stops experts"
+            )
 
 
 def lr_factor(step: int, schedule: Schedule, *, warmup: int, total: int, floor: float) -> float:
@@ -79,6 +92,9 @@ def lr_factor(step: int, schedule: Schedule, *, warmup: int, total: int, floor: 
 
 # Experts stack their biases as b1_EF and b2_Ed, which have two dimensions.
 _NOT_DECAYED = re.compile(r"position|token|bias|norm|\.b[12]_E")
+
+
+_EXPERTS = re.compile(r"\.(experts|shared)\.")
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig, *, steps: int, depth: int) -> dict[str, Any]:
@@ -117,7 +133,8 @@ def _lr_scale(name: str, config: OptimConfig, depth: int) -> float:
         return config.head_lr_scale
     block = re.search(r"encoder\.blocks\.(\d+)\.", name)
     if block:
-        return config.layer_decay ** (depth - int(block.group(1)))
+        scale = config.expert_lr_scale if _EXPERTS.search(name) else 1.0
+        return scale * config.layer_decay ** (depth - int(block.group(1)))
     # Relative positions that all blocks share count to the last one, as in BEiT.
     behind = re.search(r"encoder\.(norm|relative_positions)\.", name)
     return 1.0 if behind else config.layer_decay ** (depth + 1)

@@ -19,6 +19,7 @@ from mm_mhmoe.training.apply import checkpoint_blocks, compile_blocks, encoders
 from mm_mhmoe.training.averaging import averaging
 from mm_mhmoe.training.callbacks import Checkpoints, StepSeed, StopOnSignal
 from mm_mhmoe.training.checkpoint_io import AtomicCheckpointIO
+from mm_mhmoe.training.freezing import freeze
 from mm_mhmoe.training.gradient_guard import GradientGuard
 from mm_mhmoe.training.health_log import HealthLog
 from mm_mhmoe.training.interrupted import Interrupted
@@ -140,8 +141,8 @@ def fit(
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM; the checkpoint is written.
-        ValueError: the machine lacks what `run` asks for, `run.resume` does not fit, or too many steps in a
-            row had to be skipped.
+        ValueError: the machine lacks what `run` asks for, `run.resume` does not fit, the model has not what
+            `optim.freeze` names, or too many steps in a row had to be skipped.
     """
     if steps < 0:
         raise ValueError(f"steps={steps} must be 0 or more")
@@ -153,6 +154,7 @@ def fit(
             checkpoint_blocks(encoder)
         if run.compile:
             compile_blocks(encoder)
+    freeze(module, optim.freeze)
     start = find_start(out, run.resume, module, steps=steps, accumulate=run.accumulate)
     checkpoints = Checkpoints(out / "checkpoints", every=run.checkpoint_every)
     stop = StopOnSignal(checkpoints)

@@ -1,5 +1,6 @@
 """Truth: torchscale's states, through the files of both commands; timm's own. Random weights, made-up words."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from mm_mhmoe.batch import Images, ImageTextBatch, Texts
 from mm_mhmoe.commands import import_model
 from mm_mhmoe.models.checkpoints import load, load_encoder, read_config
-from mm_mhmoe.models.tasks import PretrainModel, RetrievalModel
+from mm_mhmoe.models.tasks import PretrainModel, RetrievalModel, VQAModel
 
 GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "torchscale_beit3.safetensors")
 
@@ -159,3 +160,26 @@ def test_a_pickle_that_runs_code_is_refused(call, tmp_path: Path) -> None:
     code, _, err = call("import", "beit2", "--source", tmp_path / "beitv2.pth", "--out", tmp_path / "m")
     assert code == 1 and "cannot be read as weights" in " ".join(err.split())
     assert not (tmp_path / "ran").exists() and not (tmp_path / "m").exists()
+
+
+def test_a_fine_tuned_beit3_with_the_names_of_its_answers(call, tmp_path: Path) -> None:
+    """Golden weights (tests/golden/make_beit3_finetuned.py), with the names of a released checkpoint."""
+    golden = load_file(Path(__file__).parents[1] / "golden" / "beit3_finetuned.safetensors")
+    weights = {k.split(":", 1)[1]: v for k, v in golden.items() if k.startswith("vqa:")}
+    weights |= {k.removeprefix("encoder."): v for k, v in golden.items() if k.startswith("encoder.beit3.")}
+    weights = {k: v for k, v in weights.items() if "encoder.layer_norm." not in k}
+    torch.save({"model": weights}, tmp_path / "x.pth")
+    lines = [json.dumps({"answer": f"answer {n}", "label": n}) + "\n" for n in range(5)]
+    (tmp_path / "answer2label.txt").write_text("".join(lines))
+    words = ["import", "beit3", "--source", tmp_path / "x.pth", "--num_heads", 2, "--max_length", 7]
+    code, _, err = call(*words, "--out", tmp_path / "out")
+    assert code == 1 and "x.pth tells 5 apart" in err and "--names" in err and not (tmp_path / "out").exists()
+    code, out, _ = call(*words, "--out", tmp_path / "out", "--names", tmp_path / "answer2label.txt")
+    assert code == 0 and "vqa" in out
+    model = load(tmp_path / "out")
+    assert isinstance(model, VQAModel) and model.answers[4] == "answer 4" and not model.config.final_norm
+    texts = Texts(ids_BL=golden["ids"], valid_BL=~golden["padding"])
+    found = model.answer_logits(ImageTextBatch(images=Images(pixels_BCHW=golden["left"]), texts=texts))
+    torch.testing.assert_close(found, golden["vqa.logits"], rtol=1e-4, atol=2e-5)
+    code, out, _ = call(*words, "--out", tmp_path / "encoder", "--task", "pretrain")
+    assert code == 0 and "pretrain" in out

@@ -158,3 +158,19 @@ def test_adamws_settings_arrive() -> None:
 def test_errors_name_field_and_value(changes, named: str) -> None:
     with pytest.raises(ValueError, match=named):
         OptimConfig(**changes)
+
+
+@pytest.mark.parametrize("ffn", ["moe", "mh_moe"])
+def test_experts_have_a_factor_of_their_own(config, ffn: str) -> None:
+    """On top of the decay by depth, for shared experts too; routers and MH-MoE's two layers keep their block's rate."""
+    moe = MoEConfig(num_experts=4, every=2, shared_experts=1)
+    module = Wrapped(RetrievalModel(config(ffn=ffn, multiway=True, moe=moe), 4))
+    options = OptimConfig(lr=1.0, layer_decay=0.5, expert_lr_scale=0.1, warmup_steps=0)
+    by_name = settings(module, options, depth=2)
+    experts = {name for name in by_name if ".experts." in name or ".shared." in name}
+    assert len(experts) == 2 * (
+        6 + 6
+    )  # of each modality: matrices, biases and LayerNorm of the stacks and of the shared expert
+    for name, group in by_name.items():
+        if "blocks.1" in name:
+            assert group["initial_lr"] == pytest.approx(0.05 if name in experts else 0.5), name

@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from mm_mhmoe.config import EncoderConfig, TextConfig, VisionConfig
-from mm_mhmoe.models.checkpoints import load_weights
 from mm_mhmoe.models.importing.files import Taken, shape_of
-from mm_mhmoe.models.tasks import PretrainModel, RetrievalModel, TaskModel
 
 _PREFIX = "beit3."
 # fairseq's tables of positions begin with rows for padding, which no position uses.
@@ -65,6 +63,8 @@ def beit3_config(
         # Where the mask's row is, only the tokenizer tells (`project_order`). Without it, an unused row stands in.
         text=TextConfig(vocab_size=vocab_size, max_length=max_length, positions=text_positions, mask_id=vocab_size - 1),
         multiway=True,
+        # Models that were fine-tuned for VQAv2 and ImageNet have none: their heads begin with one.
+        final_norm=f"{_PREFIX}encoder.layer_norm.A.weight" in weights,
     )
 
 
@@ -108,36 +108,9 @@ def beit3_encoder(weights: Mapping[str, Tensor], config: EncoderConfig, source: 
             add(f"{block}.ffn.{way}.fc1", take.linear(f"{theirs}.ffn.{letter}.fc1", dim, ffn_dim))
             add(f"{block}.ffn.{way}.norm", take.norm(f"{theirs}.ffn.{letter}.ffn_layernorm", ffn_dim))
             add(f"{block}.ffn.{way}.fc2", take.linear(f"{theirs}.ffn.{letter}.fc2", ffn_dim, dim))
-        add(f"norm.{way}", take.norm(f"encoder.layer_norm.{letter}", dim))
+        if config.final_norm:
+            add(f"norm.{way}", take.norm(f"encoder.layer_norm.{letter}", dim))
     unknown = [name for name in take.rest() if name.startswith(_PREFIX)]
     if unknown:
         raise ValueError(f"{source} has {', '.join(unknown[:3])}, which BEiT-3's encoder does not; it is another model")
     return ours
-
-
-def beit3_model(weights: Mapping[str, Tensor], config: EncoderConfig, source: str, num_codes: int) -> TaskModel:
-    """A model with this encoder: of retrieval, if the checkpoint has heads for it; else of pretraining.
-
-    BEiT-3's heads of pretraining are taken where they are there (`mlm_head`); its head of visual codes never was.
-
-    Args:
-        num_codes: vocabulary of the visual tokenizer that a pretraining model is to predict.
-    """
-    encoder = {f"encoder.{name}": value for name, value in beit3_encoder(weights, config, source).items()}
-    take = Taken(weights, prefix="", source=source)
-    dim, vocab_size = config.dim, config.text.vocab_size
-    made: TaskModel
-    if "vision_head.weight" in weights and "language_head.weight" in weights:
-        made = RetrievalModel(config, dim)
-        heads = {
-            "head.image_proj.weight": take("vision_head.weight", dim, dim),
-            "head.text_proj.weight": take("language_head.weight", dim, dim),
-            "head.log_scale": take("logit_scale"),
-        }
-    else:
-        made = PretrainModel(config, num_codes)
-        heads = {}
-        if "mlm_head.weight" in weights:
-            heads = {f"text_head.{k}": v for k, v in take.linear("mlm_head", dim, vocab_size).items()}
-    load_weights(made, {**made.state_dict(), **encoder, **heads}, source)
-    return made.eval()

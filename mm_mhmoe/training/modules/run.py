@@ -64,9 +64,9 @@ class RunModule(L.LightningModule):
 
     def on_after_backward(self) -> None:
         # Not before: what the backward pass computes again (blocks, chunks) must choose the same experts.
-        if self._routed is not None:
+        if self._routed is not None and "routers" not in self.optim_config.freeze:
             update_router_biases(*self._routed)
-            self._routed = None
+        self._routed = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["model_description"] = json.dumps(describe(self.model))
@@ -94,7 +94,7 @@ def finish_step(
 ) -> StepResult:
     """Adds the routers' losses to the task's loss and logs the step. Routers' biases change after the backward pass."""
     auxiliary = auxiliary_losses(output.routing, model.config.moe, sum_over_ranks)
-    total = loss + weighted_auxiliary(auxiliary, model.config.moe)
+    total = loss + (weighted_auxiliary(auxiliary, model.config.moe) if module.optim_config.router_losses else 0.0)
     logged = {"loss": total, **values, **auxiliary, **sparse_metrics(output)}
     module.log_step(logged, shown=(*shown, "expert_load"), tokens=output.valid_T.sum())
     routed = output.routing_only()
