@@ -57,11 +57,14 @@ class Texts(_Movable):
     ids_BL:    int64 token ids, never masked themselves (they are the targets); starts with the begin token.
     valid_BL:  True at real tokens (special tokens included), False at padding.
     masked_BL: True where a token is hidden from the encoder; None: none is.
+    document_BL: int64 number of each token's document where a row has several and a token sees its own only; None: it
+        sees all of its row.
     """
 
     ids_BL: Tensor
     valid_BL: Tensor
     masked_BL: Tensor | None = None
+    document_BL: Tensor | None = None
 
     def __len__(self) -> int:
         return self.ids_BL.shape[0]

@@ -12,7 +12,7 @@ from typing import Any
 from mm_mhmoe import __version__
 from mm_mhmoe.commands.parser import Parser, command_parser, spelt_out
 from mm_mhmoe.process import fast_fp32_products, keep_large_buffers
-from mm_mhmoe.training.interrupted import Interrupted, is_first_process
+from mm_mhmoe.training.interrupted import Interrupted, RunFailed, is_first_process
 
 DESCRIPTION = """From image-text shards to a masked-pretrained MH-MoE encoder, fine-tuned models and scores.
 New here? `mm-mhmoe demo` runs the whole path in about ten minutes on two CPU cores."""
@@ -62,6 +62,8 @@ COMMANDS: Tree = {
     "plan": "plan:plan",
     "parity": "plan:parity",
     "pretrain": "pretrain:pretrain",
+    "lm": "lm:lm",
+    "generate": "generate:write",
     "finetune": (
         "Train a pretrained encoder for a task.",
         {
@@ -84,6 +86,8 @@ COMMANDS: Tree = {
     "serve": "serve.command:serve",
     "analyze": "analyze:analyze",
     "paper-table": "paper_table:paper_table",
+    "task-table": "task_table:task_table",
+    "lm-table": "lm_table:lm_table",
     "export": "export:export",
     "import": (
         "Turn other people's weights into a model directory.",
@@ -96,7 +100,7 @@ COMMANDS: Tree = {
     ),
     "bench": (
         "Measure speed, as ratios within one process.",
-        {"layer": "bench:layer", "step": "bench_step:step", "data": "bench_data:data"},
+        {"layer": "bench:layer", "step": "bench_step:step", "data": "bench_data:data", "eval": "bench_eval:bench_eval"},
     ),
     "upcycle": (
         "Change a trained model's FFNs: dense to experts, more or fewer experts, experts to dense.",
@@ -134,6 +138,8 @@ SUMMARIES = {
     "plan": "What a pretraining run costs: parameters, FLOPs, memory on each device.",
     "parity": "Solve the size of experts for equal FLOPs or parameters.",
     "pretrain": "Masked pretraining on pictures, texts and pairs.",
+    "lm": "Train a language model on texts of one or several languages.",
+    "generate": "Write on from a beginning with a language model.",
     "finetune retrieval": "Contrastive fine-tuning of a dual encoder.",
     "finetune vqa": "Fine-tuning on questions about pictures.",
     "finetune classification": "Fine-tuning on classes of pictures.",
@@ -146,6 +152,8 @@ SUMMARIES = {
     "serve": "A page on this machine: pictures for a query; captions, answers and experts for a picture.",
     "analyze": "Show where a model's routers send its tokens, in figures and numbers.",
     "paper-table": "Dense, X-MoE and MH-MoE encoders side by side, as in the paper's Table 1, at a small size.",
+    "lm-table": "Dense, X-MoE and MH-MoE language models side by side, English and multilingual, at a small size.",
+    "task-table": "One pretrained MH-MoE encoder and its dense twin on every task, at a small size.",
     "export": "Turn a run's newest checkpoint into a model directory.",
     "import beit3": "A released BEiT-3 checkpoint, with its vocabulary.",
     "import beit2": "A checkpoint of BEiT-v2's authors, as the picture side of an encoder.",
@@ -153,6 +161,7 @@ SUMMARIES = {
     "bench layer": "Time the sparse layer against dense FFNs and other ways to compute it.",
     "bench step": "Time a pretraining step against its matrix products, a plain encoder and torchscale's BEiT3.",
     "bench data": "Time reading, decoding, resizing and whole loaders against webdataset's and open_clip's.",
+    "bench eval": "Time scoring a task against the model's own forward passes in it.",
     "upcycle sparse": "Make experts of a trained dense model's FFNs.",
     "upcycle resize": "Give a trained sparse model more or fewer experts.",
     "upcycle dense": "Turn a sparse model's experts into one dense FFN a layer.",
@@ -233,6 +242,8 @@ def main() -> None:
     except (ValueError, OSError) as error:
         if os.environ.get("MM_MHMOE_DEBUG"):
             raise
+        if isinstance(error, RunFailed) and not is_first_process():
+            sys.exit(0)  # as above
         sys.exit(_say(f"error: {error}", 1))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -155,3 +156,16 @@ def two_ranks() -> Callable[[Path, Path], list[Any]]:
         return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
     return run
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium (tests/browser.py); without one on the PATH, the test is skipped."""
+    spec = importlib.util.spec_from_file_location("browser", Path(__file__).parent / "browser.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if module.CHROMIUM is None:
+        pytest.skip("there is no Chromium on the PATH")
+    with module.Browser() as opened:
+        yield opened

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from mm_mhmoe import __version__, cli
 from mm_mhmoe.commands.parser import command_parser
 from mm_mhmoe.commands.sources import config_path
+from mm_mhmoe.training.interrupted import RunFailed
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
@@ -146,3 +148,14 @@ def test_printed_configuration_parses_back(call, config: Path, tmp_path: Path) -
 def test_env(call) -> None:
     code, out, _ = call("env")
     assert code == 0 and __version__ in out and "torch" in out
+
+
+@pytest.mark.parametrize(("rank", "spoken"), [(0, 1), (1, 0)])
+def test_what_ends_all_processes_is_said_by_the_first(call, monkeypatch, rank: int, spoken: int) -> None:
+    def fail() -> None:
+        raise RunFailed("step 3 is not finite")
+
+    monkeypatch.setattr(rank_zero_only, "rank", rank, raising=False)
+    monkeypatch.setattr(cli, "run", lambda words: fail())
+    code, _, err = call("pretrain")
+    assert (code, err.count("step 3 is not finite")) == (spoken, spoken)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count, islice
 
 from torch import Tensor
@@ -72,6 +72,10 @@ class Arrived:
         picture = self._samples[number].picture
         assert picture is not None, f"a stream of {self.parts} has no pictures"
         return picture
+
+    def find_picture(self, number: int) -> Callable[[int | None], Tensor]:
+        """As `ShardDataset.find_picture`."""
+        return lambda at_least: self.picture(number, at_least=at_least)
 
     def _endless(self) -> Iterator[tuple[int, int, StreamedSample]]:
         worker = get_worker_info()

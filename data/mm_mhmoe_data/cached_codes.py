@@ -28,7 +28,7 @@ from mm_mhmoe_data.sampling import Pick
 from mm_mhmoe_data.whole_file import whole_file
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2  # goes up when the same recipe gives other crops
 _OPEN_FILES = 64
 
 

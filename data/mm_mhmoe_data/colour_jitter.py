@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -10,13 +12,16 @@ from torch import Tensor
 _GRAY = np.array([0.2989, 0.587, 0.114])  # luma of ITU-R BT.601, as torchvision has it
 
 
-def jitter_colours(picture_CHW: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
+def jitter_colours(picture_CHW: Tensor, strength: float, draws: Sequence[float]) -> Tensor:
     """uint8 RGB (3, H, W), its brightness, contrast and saturation each multiplied by 1 +- strength.
 
     All three are linear in a pixel's colours, so they are one 3x3 matrix and an offset. They come in this order, and
     values are cut to 0..255 once at the end; torchvision's ColorJitter draws an order and cuts after each step.
+
+    Args:
+        draws: three numbers in [0, 1), from which the factors come.
     """
-    brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, size=3)
+    brightness, contrast, saturation = (1 + strength * (2 * draw - 1) for draw in draws)
     values_1CHW = picture_CHW.unsqueeze(0).float()
     mean_gray = float(values_1CHW.mean(dim=(0, 2, 3)).numpy() @ _GRAY)
     matrix = contrast * brightness * (saturation * np.eye(3) + (1 - saturation) * _GRAY)

@@ -134,15 +134,17 @@ class LabelledBatches:
     def __call__(self, picks: Picks, empty: Empty = fresh) -> LabelledBatch:
         """The pixels lie in memory from `empty`."""
         dataset, places = self.labelled.dataset, self.labelled.places
-        rows = load_all(self.quarantine, dataset, len(self), picks, self._load)
+        pixels_BCHW = self.pictures.square(len(picks), empty)
+
+        def read(row: int, pick: Pick) -> tuple[Picture, int]:
+            picture = self.pictures(Pick(pick.epoch, places[pick.sample]), out_CHW=pixels_BCHW[row])
+            return picture, self.labelled.label(pick.sample)
+
+        rows = load_all(self.quarantine, dataset, len(self), picks, read)
         return LabelledBatch(
             images=ImageTextBatch(
-                images=collate_pictures([picture for _, (picture, _) in rows], empty),
+                images=collate_pictures([picture for _, (picture, _) in rows], pixels_BCHW),
                 keys=keys_of(dataset, [Pick(pick.epoch, places[pick.sample]) for pick, _ in rows]),
             ),
             labels_B=torch.tensor([label for _, (_, label) in rows]),
         )
-
-    def _load(self, pick: Pick) -> tuple[Picture, int]:
-        of_picture = Pick(pick.epoch, self.labelled.places[pick.sample])
-        return self.pictures(of_picture, self.pictures.rng(of_picture)), self.labelled.label(pick.sample)

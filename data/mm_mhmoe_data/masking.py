@@ -1,4 +1,4 @@
-"""Masks of patches and words: pure functions of (seed, epoch, sample key, stream).
+"""What is random about a sample, and masks of patches and words: pure functions of (seed, epoch, sample key, stream).
 
 Legend: N patches, L text length.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import struct
 from typing import Literal
 
 import numpy as np
@@ -14,14 +15,27 @@ import torch
 from torch import Tensor
 
 _TRIES = 10
+_EIGHT_WORDS = struct.Struct("<8Q")
 
 ImageMaskKind = Literal["block", "random", "cube"]
 
 
 def sample_rng(seed: int, epoch: int, key: str, stream: str) -> np.random.Generator:
     """A generator that depends on nothing but its arguments, in any process and on any machine."""
-    digest = hashlib.blake2b(f"{seed}/{epoch}/{key}/{stream}".encode(), digest_size=16).digest()
-    return np.random.default_rng(int.from_bytes(digest, "little"))
+    return np.random.default_rng(int.from_bytes(_digest(seed, epoch, key, stream, 16), "little"))
+
+
+def sample_draws(seed: int, epoch: int, key: str, stream: str) -> tuple[float, ...]:
+    """Eight numbers in [0, 1) that depend on nothing but the arguments.
+
+    They are the bits of a hash, which takes a tenth of the time that it takes to set up a generator.
+    """
+    words = _EIGHT_WORDS.unpack(_digest(seed, epoch, key, stream, _EIGHT_WORDS.size))
+    return tuple([(word >> 11) * 2.0**-53 for word in words])
+
+
+def _digest(seed: int, epoch: int, key: str, stream: str, size: int) -> bytes:
+    return hashlib.blake2b(f"{seed}/{epoch}/{key}/{stream}".encode(), digest_size=size).digest()
 
 
 def image_mask(
@@ -64,8 +78,7 @@ def block_mask(grid: int, ratio: float, rng: np.random.Generator, *, min_aspect:
     wanted = round(ratio * grid * grid)
     smallest = max(1, round(16 / 196 * grid * grid))
     mask = np.zeros((grid, grid), dtype=bool)
-    while mask.sum() < wanted:
-        missing = wanted - int(mask.sum())
+    while (missing := wanted - np.count_nonzero(mask)) > 0:
         before = mask.copy()
         for _ in range(_TRIES):
             area = rng.uniform(smallest, max(smallest, missing))
@@ -74,10 +87,10 @@ def block_mask(grid: int, ratio: float, rng: np.random.Generator, *, min_aspect:
             width = min(grid, max(1, round(math.sqrt(area / aspect))))
             top, left = rng.integers(0, grid - height + 1), rng.integers(0, grid - width + 1)
             block = mask[top : top + height, left : left + width]
-            if not block.all():
+            if np.count_nonzero(block) < block.size:
                 block[:] = True
                 break
-        excess = int(mask.sum()) - wanted
+        excess = np.count_nonzero(mask) - wanted
         if excess > 0:
             fresh = np.flatnonzero(mask & ~before)
             mask.ravel()[rng.choice(fresh, size=excess, replace=False)] = False

@@ -70,7 +70,8 @@ def _plain_jpeg(content: bytes, at_least: int | None) -> np.ndarray | None:
 
 def _divisor(height: int, width: int, at_least: int) -> int:
     """The largest of 8, 4, 2 and 1 that leaves both sides `at_least` pixels; the rule of PIL's `draft`."""
-    return next((by for by in (8, 4, 2) if min(height, width) // by >= at_least), 1)
+    times = min(height, width) // at_least
+    return 8 if times >= 8 else 4 if times >= 4 else 2 if times >= 2 else 1
 
 
 def _any_picture(content: bytes, at_least: int | None) -> np.ndarray:

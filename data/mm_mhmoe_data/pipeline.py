@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -61,8 +62,9 @@ class ShardDataset:
                 f"none of the {self.left_out} samples in {', '.join(map(str, found[:3]))}"
                 f"{' ...' if len(found) > 3 else ''} has {wanted}; look at them with `mm-mhmoe data stats`"
             )
+        self._most_kept = _MAX_DECODED_BYTES // len(self)  # bytes of a picture: were all of this size, they would fit
         self._several: dict[str, bool] = {}
-        self._decoded: dict[tuple[int, str, int | None], Tensor] = {}
+        self._decoded: dict[tuple[int, int, int | None], Tensor] = {}
 
     def __len__(self) -> int:
         return len(self._shards)
@@ -106,8 +108,9 @@ class ShardDataset:
             self._several[root] = (read_small(join(root, "dataset_type.txt")) or b"").strip() == b"retrieval"
         return self._several[root]
 
-    def caption(self, index: int) -> str:
-        content = self._read(index, "txt", MAX_CAPTION_BYTES)
+    def caption(self, index: int, most: int = MAX_CAPTION_BYTES) -> str:
+        """A sample's text, of at most so many bytes."""
+        content = self._read(index, "txt", most)
         try:
             return content.decode("utf-8").strip()
         except UnicodeDecodeError as error:
@@ -133,12 +136,7 @@ class ShardDataset:
 
     def image_bytes(self, index: int, name: str = "") -> bytes:
         """The picture as it lies in the shard. Of several, KEY.left.png is named left."""
-        members = self._shards.members(index)
-        extensions = [f"{name}.{e}" if name else e for e in IMAGE_EXTENSIONS]
-        found = next((e for e in extensions if e in members), None)
-        if found is None:
-            raise self._shards.error(index, f"has no picture {' or '.join(extensions)}", "decode")
-        return self._shards.read(index, *members[found])
+        return self._shards.read(index, *self._image_place(index, name))
 
     def picture(self, index: int, name: str = "", *, at_least: int | None = None) -> Tensor:
         """uint8 RGB (3, H, W). It may be given out again: do not write into it.
@@ -147,15 +145,30 @@ class ShardDataset:
             name: which one, where a sample has several.
             at_least: a large JPEG may come at half its size or less, as long as both sides have this many pixels.
         """
-        if (index, name, at_least) in self._decoded:
-            return self._decoded[index, name, at_least]
-        content = self.image_bytes(index, name)
+        return self.find_picture(index, name)(at_least)
+
+    def find_picture(self, index: int, name: str = "") -> Callable[[int | None], Tensor]:
+        """Looks up where a picture lies. What is returned reads and decodes it: `at_least` to the `picture`."""
+        return partial(self._picture, index, *self._image_place(index, name))
+
+    def _image_place(self, index: int, name: str) -> tuple[int, int]:
+        members = self._shards.members(index)
+        extensions = [f"{name}.{e}" for e in IMAGE_EXTENSIONS] if name else IMAGE_EXTENSIONS
+        found = next((members[e] for e in extensions if e in members), None)
+        if found is None:
+            raise self._shards.error(index, f"has no picture {' or '.join(extensions)}", "decode")
+        return found
+
+    def _picture(self, index: int, offset: int, size: int, at_least: int | None) -> Tensor:
+        if (index, offset, at_least) in self._decoded:
+            return self._decoded[index, offset, at_least]
+        content = self._shards.read(index, offset, size)
         try:
             picture = decode_picture(content, at_least=at_least)
         except ValueError as error:
             raise self._shards.error(index, f"cannot be used: {error}", "decode") from error
-        if len(self) * picture.nbytes <= _MAX_DECODED_BYTES:  # were all of this size, they would fit
-            self._decoded[index, name, at_least] = picture
+        if picture.nbytes <= self._most_kept:
+            self._decoded[index, offset, at_least] = picture
         return picture
 
     def sample_bytes(self, index: int) -> bytes:

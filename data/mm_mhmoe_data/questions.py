@@ -52,11 +52,17 @@ class Questions:
 
     def __call__(self, picks: Picks, empty: Empty = fresh) -> VQABatch:
         """The pixels lie in memory from `empty`."""
-        rows = load_all(self.quarantine, self.dataset, len(self), picks, self._picture)
+        pixels_BCHW = self.pictures.square(len(picks), empty)
+
+        def read(row: int, pick: Pick) -> Picture:
+            example = self.examples[pick.sample]
+            return self.pictures(Pick(pick.epoch, self.picture_of[pick.sample]), example.question, pixels_BCHW[row])
+
+        rows = load_all(self.quarantine, self.dataset, len(self), picks, read)
         chosen = [self.examples[pick.sample] for pick, _ in rows]
         ids = [self.tokenizer.encode(example.question, self.text.max_length) for example in chosen]
         pairs = ImageTextBatch(
-            images=collate_pictures([picture for _, picture in rows], empty),
+            images=collate_pictures([picture for _, picture in rows], pixels_BCHW),
             texts=collate_texts(ids, self.text.pad_id, self.text.max_length),
             keys=tuple(example.image_key for example in chosen),
         )
@@ -64,7 +70,3 @@ class Questions:
         return VQABatch(
             pairs=pairs, targets_BA=targets_BA, question_ids=tuple(example.question_id for example in chosen)
         )
-
-    def _picture(self, pick: Pick) -> Picture:
-        of_picture = Pick(pick.epoch, self.picture_of[pick.sample])
-        return self.pictures(of_picture, self.pictures.rng(of_picture), self.examples[pick.sample].question)

@@ -6,7 +6,8 @@ back, which costs more than resizing the pictures. Here each worker keeps a few 
 
 from __future__ import annotations
 
-import math
+import gc
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from mm_mhmoe_data.sampling import StepSampler
+from mm_mhmoe_data.slots import Slots, receive, stop_receiving
+
+_RECEIVERS = itertools.count()
 
 Empty = Callable[[Sequence[int], torch.dtype], Tensor]
 """Gives a tensor of a shape and type whose values do not matter."""
@@ -59,7 +63,7 @@ def step_loader(
         num_workers=workers,
         prefetch_factor=prefetch if workers else None,
         multiprocessing_context=start_method if workers else None,
-        worker_init_fn=_one_thread if workers else None,
+        worker_init_fn=_settle if workers else None,
         pin_memory=torch.cuda.is_available(),
     )
 
@@ -68,10 +72,17 @@ class _Loader(DataLoader):
     """Raises what a worker found wrong with the data as it is; torch would wrap it in the worker's traceback."""
 
     def __iter__(self) -> Any:
-        for batch in super().__iter__():
-            if isinstance(batch, _Refused):
-                raise batch.error
-            yield batch
+        receiver = self.dataset.receiver = next(_RECEIVERS)  # type: ignore[attr-defined]
+        receive(receiver)
+        batches = super().__iter__()
+        try:
+            for batch in batches:
+                if isinstance(batch, _Refused):
+                    raise batch.error
+                yield batch
+        finally:
+            del batches  # ends the workers
+            stop_receiving(receiver)
 
 
 @dataclass(frozen=True)
@@ -85,43 +96,25 @@ class _Steps(Dataset):
     def __init__(self, make_batch: Callable[[int, Empty], Any], count: int, slots: int) -> None:
         self.make_batch = make_batch
         self.count = count
-        self.slots = _Slots(slots)
+        self.slots = Slots(slots)
+        self.receiver = -1
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, step: int) -> Any:
-        if get_worker_info() is None:
+        worker = get_worker_info()
+        if worker is None:
             return self.make_batch(step, fresh)
         self.slots.turn()
         try:
-            return self.make_batch(step, self.slots.empty)
+            batch = self.make_batch(step, self.slots.empty)
         except ValueError as error:
             return _Refused(error)
+        return self.slots.pack(batch, self.receiver, worker.id)
 
 
-class _Slots:
-    """Pieces of shared memory, one list for each of `count` batches; a piece grows when a batch needs more."""
-
-    def __init__(self, count: int) -> None:
-        self.slots: list[list[Tensor]] = [[] for _ in range(count)]
-        self.current = -1
-        self.used = 0
-
-    def turn(self) -> None:
-        """The next slot: what was handed out from it `count` turns ago may now be overwritten."""
-        self.current = (self.current + 1) % len(self.slots)
-        self.used = 0
-
-    def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        pieces, size = self.slots[self.current], math.prod(shape) * dtype.itemsize
-        if self.used == len(pieces):
-            pieces.append(torch.empty(0, dtype=torch.uint8))
-        if len(pieces[self.used]) < size:
-            pieces[self.used] = torch.empty(size, dtype=torch.uint8).share_memory_()
-        self.used += 1
-        return pieces[self.used - 1][:size].view(dtype).view(tuple(shape))
-
-
-def _one_thread(worker: int) -> None:
+def _settle(worker: int) -> None:
+    """A worker computes in one thread, and need not look for garbage among what it was started with."""
     torch.set_num_threads(1)
+    gc.freeze()

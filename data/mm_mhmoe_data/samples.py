@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from mm_mhmoe.batch import Images, ImageTextBatch, Texts
 from mm_mhmoe.config import TextConfig
 from mm_mhmoe_data.arrived import Arrived
 from mm_mhmoe_data.collate import collate_texts
-from mm_mhmoe_data.masking import ImageMaskKind, image_mask, sample_rng, text_mask, whole_word_mask
+from mm_mhmoe_data.masking import ImageMaskKind, image_mask, sample_draws, sample_rng, text_mask, whole_word_mask
 from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_data.quarantine import Quarantine
 from mm_mhmoe_data.ring import Empty, fresh
@@ -28,7 +29,7 @@ from mm_mhmoe_data.transforms import TrainTransform, Transform
 
 Picks = Sequence[Pick]
 
-CaptionLines = Literal["auto", "lines", "whole"]
+CaptionLines = Literal["auto", "lines", "whole", "languages"]
 
 _T = TypeVar("_T")
 
@@ -41,6 +42,19 @@ class Picture(NamedTuple):
     codes_N: Tensor | None = None
 
 
+class Found(NamedTuple):
+    """A picture before it is read.
+
+    read: reads and decodes it, as `ShardDataset.find_picture` says. draws: what is random about its transform. The
+    others are as in `Picture`.
+    """
+
+    read: Callable[[int | None], Tensor]
+    draws: tuple[float, ...]
+    masked_N: Tensor | None
+    codes_N: Tensor | None
+
+
 class Words(NamedTuple):
     """A text, its token ids, and which of them are hidden; None: no mask was asked for."""
 
@@ -49,8 +63,7 @@ class Words(NamedTuple):
     masked_L: Tensor | None
 
 
-_Prepared = tuple[Words | None, np.random.Generator | None]
-"""The words of a sample, and what is random about its picture."""
+_Prepared = tuple[Words | None, Found | None]
 
 
 class Pictures:
@@ -87,21 +100,46 @@ class Pictures:
         self.mask_kind = mask_kind
         self.mask_unit = mask_unit
 
-    def rng(self, pick: Pick) -> np.random.Generator:
-        """What is random about the picture."""
-        return sample_rng(self.seed, pick.epoch, self.dataset.keys[pick.sample], f"{self.stream}/picture")
+    def __call__(self, pick: Pick, said: str = "", out_CHW: Tensor | None = None) -> Picture:
+        """Its pixels lie in `out_CHW` where that is given.
 
-    def __call__(self, pick: Pick, rng: np.random.Generator, said: str = "") -> Picture:
-        """`said` is the text that goes with it, for a transform that flips by captions."""
-        pixels_CHW = self.dataset.picture(pick.sample, at_least=self.transform.least_side)
-        if isinstance(self.transform, TrainTransform):
-            pixels_CHW = self.transform(pixels_CHW, rng, said)
-        else:
-            pixels_CHW = self.transform(pixels_CHW)
+        Args:
+            said: the text that goes with it, for a transform that flips by captions.
+        """
+        return self.load(self.find(pick), said, out_CHW)
+
+    def find(self, pick: Pick) -> Found:
+        """What can be known of a picture before it is read."""
+        state = self.seed, pick.epoch, self.dataset.keys[pick.sample]
         masked_N = None
         if self.mask_ratio:
+            rng = sample_rng(*state, f"{self.stream}/picture")
             masked_N = image_mask(self.grid, self.mask_ratio, rng, kind=self.mask_kind, unit=self.mask_unit)
-        return Picture(pixels_CHW, masked_N, self.codes(pick) if self.codes else None)
+        return Found(
+            self.dataset.find_picture(pick.sample),
+            sample_draws(*state, f"{self.stream}/crop"),
+            masked_N,
+            self.codes(pick) if self.codes else None,
+        )
+
+    def load(self, found: Found, said: str = "", out_CHW: Tensor | None = None) -> Picture:
+        """The picture that was found; the rest as when called."""
+        pixels_CHW = found.read(self.transform.least_side)
+        if isinstance(self.transform, TrainTransform):
+            pixels_CHW = self.transform(pixels_CHW, found.draws, said, out_CHW)
+        else:
+            pixels_CHW = self.transform(pixels_CHW)
+            pixels_CHW = pixels_CHW if out_CHW is None else out_CHW.copy_(pixels_CHW)
+        return Picture(pixels_CHW, found.masked_N, found.codes_N)
+
+    def square(self, count: int, empty: Empty) -> Tensor:
+        """Room for `count` of its pictures (`squares`)."""
+        return squares(count, self.transform.image_size, empty)
+
+
+def squares(count: int, side: int, empty: Empty) -> Tensor:
+    """uint8 (count, 3, side, side) in memory from `empty`. The colours of a pixel lie next to each other."""
+    return empty((count, side, side, 3), torch.uint8).permute(0, 3, 1, 2)
 
 
 class Captions:
@@ -112,7 +150,7 @@ class Captions:
         whole_word: hide all pieces of a word or none. A word begins at a piece with SentencePiece's mark of a space, so
             leave it off for languages without spaces.
         captions: whether the lines of a text are captions of which one is drawn: lines; whole; or auto, where the data
-            set says so.
+            set says so; languages: one of those in .json is drawn.
     """
 
     def __init__(
@@ -165,11 +203,23 @@ def drawn_caption(
 
 def captions_of(dataset: ShardDataset | Arrived, sample: int, captions: CaptionLines) -> list[str]:
     """The captions of a sample, one or several; `captions` as in `Captions`."""
+    if captions == "languages":
+        return _of_all_languages(dataset, sample)
     text = dataset.caption(sample)
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     if len(lines) < 2 or captions == "whole":
         return [text]
     return lines if captions == "lines" or dataset.has_several_captions(sample) else [text]
+
+
+def _of_all_languages(dataset: ShardDataset | Arrived, sample: int) -> list[str]:
+    said = dataset.metadata(sample).get("captions") if isinstance(dataset, ShardDataset) else None
+    if not isinstance(said, dict) or not said:
+        raise ValueError(
+            f"data.captions=languages: sample {dataset.keys[sample]} has no captions by language in its .json, as in "
+            '{"captions": {"en": "...", "fr": "..."}}; choose shards of data build tuxpaint, or data.captions=auto'
+        )
+    return [str(text) for text in said.values()]
 
 
 def begins_word(tokenizer: Tokenizer) -> np.ndarray:
@@ -200,29 +250,31 @@ class Stream:
 
     def __call__(self, picks: Picks, empty: Empty = fresh) -> ImageTextBatch:
         """The pixels lie in memory from `empty`."""
-        # Light work for all samples first: in turns with decoding and resizing, which need the processor's caches for
-        # themselves, both are slower.
+        # Light work for all samples first: between decoding and resizing, which fill the processor's caches, it takes
+        # several times as long.
         ahead: dict[Pick, _Prepared] = {}
         for pick in picks:
             with suppress(SampleError):  # it comes again when the sample is read
                 ahead[pick] = self._prepare(pick)
+        pixels_BCHW = self.pictures.square(len(picks), empty) if self.pictures else None
 
-        def read(pick: Pick) -> tuple[Words | None, Picture | None]:
-            words, rng = ahead.pop(pick) if pick in ahead else self._prepare(pick)
-            said = words.text if words else ""
-            return words, self.pictures(pick, rng, said) if self.pictures and rng else None
+        def read(row: int, pick: Pick) -> tuple[Words | None, Picture | None]:
+            words, found = ahead.pop(pick) if pick in ahead else self._prepare(pick)
+            if self.pictures is None or found is None or pixels_BCHW is None:
+                return words, None
+            return words, self.pictures.load(found, words.text if words else "", pixels_BCHW[row])
 
         rows = load_all(self.quarantine, self.dataset, len(self.dataset), picks, read)
         words = [words for _, (words, _) in rows if words]
         pictures = [picture for _, (_, picture) in rows if picture]
         return ImageTextBatch(
-            images=collate_pictures(pictures, empty) if pictures else None,
+            images=collate_pictures(pictures, pixels_BCHW) if pixels_BCHW is not None else None,
             texts=self._texts(words) if words else None,
             keys=keys_of(self.dataset, [pick for pick, _ in rows]),
         )
 
     def _prepare(self, pick: Pick) -> _Prepared:
-        return self.captions(pick) if self.captions else None, self.pictures.rng(pick) if self.pictures else None
+        return self.captions(pick) if self.captions else None, self.pictures.find(pick) if self.pictures else None
 
     def _texts(self, words: Sequence[Words]) -> Texts:
         assert self.captions is not None
@@ -231,25 +283,25 @@ class Stream:
 
 
 def load_all(
-    quarantine: Quarantine | None, dataset: ShardDataset | Arrived, count: int, picks: Picks, read: Callable[[Pick], _T]
+    quarantine: Quarantine | None,
+    dataset: ShardDataset | Arrived,
+    count: int,
+    picks: Picks,
+    read: Callable[[int, Pick], _T],
 ) -> list[tuple[Pick, _T]]:
-    """What `read` makes of every pick, or of its replacement among `count`, and which that was."""
+    """What `read` makes of every row and its pick, or of the pick's replacement among `count`, and which that was."""
     if quarantine is None:
-        return [(pick, read(pick)) for pick in picks]
+        return [(pick, read(row, pick)) for row, pick in enumerate(picks)]
     sha256 = dataset.sha256_of if isinstance(dataset, ShardDataset) else None
-    return [quarantine.load(count, pick, read, sha256) for pick in picks]
+    return [quarantine.load(count, pick, partial(read, row), sha256) for row, pick in enumerate(picks)]
 
 
-def collate_pictures(pictures: Sequence[Picture], empty: Empty) -> Images:
-    """The colours of a pixel lie next to each other in memory."""
-    channels, height, width = pictures[0].pixels_CHW.shape
-    pixels_BHWC = empty((len(pictures), height, width, channels), torch.uint8)
-    for row, picture in enumerate(pictures):
-        pixels_BHWC[row] = picture.pixels_CHW.permute(1, 2, 0)
+def collate_pictures(pictures: Sequence[Picture], pixels_BCHW: Tensor) -> Images:
+    """Pictures whose pixels lie in the rows of pixels_BCHW."""
     masks = [picture.masked_N for picture in pictures if picture.masked_N is not None]
     codes = [picture.codes_N for picture in pictures if picture.codes_N is not None]
     return Images(
-        pixels_BCHW=pixels_BHWC.permute(0, 3, 1, 2),
+        pixels_BCHW=pixels_BCHW,
         masked_BN=torch.stack(masks) if masks else None,
         codes_BN=torch.stack(codes) if len(codes) == len(pictures) else None,
     )

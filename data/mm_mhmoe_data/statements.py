@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
-from mm_mhmoe.batch import ImageTextBatch, NLVR2Batch
+from mm_mhmoe.batch import Images, ImageTextBatch, NLVR2Batch
 from mm_mhmoe.config import TextConfig
 from mm_mhmoe_data.collate import collate_texts
-from mm_mhmoe_data.masking import sample_rng
+from mm_mhmoe_data.masking import sample_draws
 from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_data.quarantine import Quarantine
 from mm_mhmoe_data.ring import Empty, fresh
-from mm_mhmoe_data.samples import Picks, Picture, collate_pictures, keys_of, load_all
+from mm_mhmoe_data.samples import Picks, keys_of, load_all, squares
 from mm_mhmoe_data.sampling import Pick
 from mm_mhmoe_data.tokenizer import Tokenizer
 from mm_mhmoe_data.transforms import TrainTransform, Transform
@@ -156,33 +157,37 @@ class StatementBatches:
 
     def __call__(self, picks: Picks, empty: Empty = fresh) -> NLVR2Batch:
         """The pixels lie in memory from `empty`."""
-        loaded = [row for _, row in load_all(self.quarantine, self.dataset, len(self), picks, self._load)]
-        chosen = [statement for statement, _, _ in loaded]
+        pixels = {side: squares(len(picks), self.transform.image_size, empty) for side in ("left", "right")}
+
+        def read(row: int, pick: Pick) -> Statement:
+            statement = self.rows[pick.sample]
+            for side, pixels_BCHW in pixels.items():
+                self._load(pick, statement, side, pixels_BCHW[row])
+            return statement
+
+        chosen = [statement for _, statement in load_all(self.quarantine, self.dataset, len(self), picks, read)]
         ids = [self.tokenizer.encode(statement.sentence, self.text.max_length) for statement in chosen]
         texts = collate_texts(ids, self.text.pad_id, self.text.max_length)
 
-        def side(pictures: Sequence[Picture], places: Sequence[Place]) -> ImageTextBatch:
+        def half(side: str, places: Sequence[Place]) -> ImageTextBatch:
             return ImageTextBatch(
-                images=collate_pictures(pictures, empty),
+                images=Images(pixels_BCHW=pixels[side]),
                 texts=texts,
                 keys=keys_of(self.dataset, [Pick(0, place.sample) for place in places]),
             )
 
         return NLVR2Batch(
-            left=side([left for _, left, _ in loaded], [statement.left for statement in chosen]),
-            right=side([right for _, _, right in loaded], [statement.right for statement in chosen]),
+            left=half("left", [statement.left for statement in chosen]),
+            right=half("right", [statement.right for statement in chosen]),
             labels_B=torch.tensor([int(statement.label) for statement in chosen]),
             identifiers=tuple(statement.identifier for statement in chosen),
         )
 
-    def _load(self, pick: Pick) -> tuple[Statement, Picture, Picture]:
-        statement = self.rows[pick.sample]
-        return statement, self._picture(pick, statement, "left"), self._picture(pick, statement, "right")
-
-    def _picture(self, pick: Pick, statement: Statement, side: str) -> Picture:
+    def _load(self, pick: Pick, statement: Statement, side: str, out_CHW: Tensor) -> None:
         place: Place = getattr(statement, side)
         pixels_CHW = self.dataset.picture(*place, at_least=self.transform.least_side)
-        if not isinstance(self.transform, TrainTransform):
-            return Picture(self.transform(pixels_CHW), None)
-        rng = sample_rng(self.seed, pick.epoch, statement.identifier, f"nlvr2/{side}")
-        return Picture(self.transform(pixels_CHW, rng, statement.sentence), None)
+        if isinstance(self.transform, TrainTransform):
+            draws = sample_draws(self.seed, pick.epoch, statement.identifier, f"nlvr2/{side}")
+            self.transform(pixels_CHW, draws, statement.sentence, out_CHW)
+        else:
+            out_CHW.copy_(self.transform(pixels_CHW))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import sentencepiece as spm
 
@@ -16,12 +17,28 @@ TOKENIZER_FILE = "tokenizer.model"
 BOS, PAD, EOS, UNK, MASK = 0, 1, 2, 3, 4
 
 
-def train_tokenizer(texts: Iterable[str], out: Path, *, vocab_size: int) -> Path:
+Normalization = Literal["nmt_nfkc_cf", "nmt_nfkc", "identity"]
+
+
+def train_tokenizer(
+    texts: Iterable[str],
+    out: Path,
+    *,
+    vocab_size: int,
+    normalization: Normalization = "nmt_nfkc_cf",
+    character_coverage: float = 0.9995,
+    byte_fallback: bool = False,
+) -> Path:
     """Trains a unigram model and writes out/tokenizer.model; the same texts give the same bytes.
 
     Args:
-        texts: captions, in any order that is the same each time.
+        texts: captions or paragraphs, in any order that is the same each time.
         vocab_size: pieces at most; small texts give fewer.
+        normalization: SentencePiece's name: nmt_nfkc_cf (lower case, compatible characters alike), nmt_nfkc (the latter
+            only), identity (neither).
+        character_coverage: share of all characters that get pieces, the frequent ones.
+        byte_fallback: 256 of the pieces are bytes, of which characters that no piece has are made; false: they are
+            unknown.
 
     Raises:
         ValueError: there is nothing to learn from, or vocab_size is too small for the letters of the texts.
@@ -37,8 +54,9 @@ def train_tokenizer(texts: Iterable[str], out: Path, *, vocab_size: int) -> Path
             vocab_size=vocab_size,
             model_type="unigram",
             hard_vocab_limit=False,
-            character_coverage=0.9995,
-            normalization_rule_name="nmt_nfkc_cf",
+            character_coverage=character_coverage,
+            normalization_rule_name=normalization,
+            byte_fallback=byte_fallback,
             bos_id=BOS,
             pad_id=PAD,
             eos_id=EOS,
@@ -100,9 +118,24 @@ class Tokenizer:
         """Ids with begin and end token, at most max_length of them; a longer text loses its last pieces."""
         return [BOS, *self._model.encode(text)[: max_length - 2], EOS]
 
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text, whole and without begin and end token."""
+        return self._model.encode(list(texts))
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids; special tokens are left out."""
         return self._model.decode([i for i in ids if i > MASK])
+
+    def coverage(self, texts: Iterable[str]) -> float:
+        """The share of characters that some piece has; others are bytes, or unknown."""
+        model = self._model
+        single = {c for i in range(len(self)) if not (model.is_byte(i) or i <= MASK) for c in model.id_to_piece(i)}
+        known = total = 0
+        for text in texts:
+            normal = model.normalize(text)
+            total += len(normal)
+            known += sum(character in single for character in normal)
+        return known / total if total else 1.0
 
     def piece(self, index: int) -> str:
         return self._model.id_to_piece(index)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-_LOWER_IS_BETTER = ("perplexity", "_rank", "_nats")
+_LOWER_IS_BETTER = ("perplexity", "_rank", "_nats", "nats_per_token", "bits_per_byte")
+_COUNTS = ("_count", "_queries", "_candidates", "_questions", "classes", "templates", "languages", "_pictures")
 _CHANCE, _RECALL = "_chance@", "_recall@"
 
 
 def is_share(name: str) -> bool:
     """Whether the metric is a fraction, to be printed as percent."""
-    return not name.endswith((*_LOWER_IS_BETTER, "_count", "_queries", "_candidates", "_questions"))
+    return not name.endswith((*_LOWER_IS_BETTER, *_COUNTS))
 
 
 def shown(name: str, value: float, digits: int = 1) -> str:

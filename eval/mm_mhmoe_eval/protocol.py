@@ -33,7 +33,7 @@ class PreparesInputs(HasInputs, Protocol):
 
     @property
     def tokenizer(self) -> Any:
-        """Has `encode(text, max_length)`, ids of which no more than max_length."""
+        """Has `encode(text, max_length)`, ids of which no more than max_length. None: the model takes no texts."""
         ...
 
     @property
@@ -120,9 +120,27 @@ class GivesFeatures(HasInputs, Protocol):
 
 
 @runtime_checkable
+class Captions(HasInputs, Protocol):
+    """Writes captions of pictures."""
+
+    def write_captions(self, images: Images) -> Sequence[Sequence[int]]:
+        """Token ids of a caption for each picture, which the model's tokenizer turns into text."""
+        ...
+
+
+@runtime_checkable
 class PredictsHidden(HasInputs, Protocol):
     """Predicts hidden patches and words."""
 
     def predict_hidden(self, batch: ImageTextBatch, stream: str) -> Mapping[str, HiddenPredictions]:
         """Of each target of the stream (images, texts, pairs): `images`, `texts`, `pairs_image`, `pairs_text`."""
+        ...
+
+
+@runtime_checkable
+class PredictsTokens(HasInputs, Protocol):
+    """Predicts every token of a text from those before it."""
+
+    def token_nats(self, texts: Texts) -> Tensor:
+        """(B, L - 1): the cross-entropy of every token but the first, in nats; 0 at padding."""
         ...

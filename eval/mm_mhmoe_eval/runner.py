@@ -100,9 +100,9 @@ def evaluate(
         batch_size=batch_size,
         limit=limit,
         device=device,
+        options=options,
         transform=own.transform if own else None,
         workers=workers,
-        options=options,
     )
     started = time.perf_counter()
     with _scoring(model):
@@ -178,8 +178,9 @@ def _paths(task: Task, data_dir: str | Path | None, data: Mapping[str, str | Pat
         raise ValueError(f"data: {', '.join(unknown)} is not used by task {task.name}; it takes {', '.join(task.data)}")
     root = Path(str(resources.files("mm_mhmoe_data"))) / "demo" if data_dir is None else Path(data_dir)
     paths: dict[str, str | Path] = {name: data.get(name, root / path) for name, path in task.data.items()}
-    if "test_questions" in data:  # the task's own training questions say nothing about other test questions
-        paths = {name: path for name, path in paths.items() if not name.startswith("train_") or name in data}
+    if {"test", "test_questions"} & set(data):  # the task's own training data say nothing about other test data
+        kept = {*data, *KINDS[task.kind].needs}
+        paths = {name: path for name, path in paths.items() if not name.startswith("train") or name in kept}
     together = [name for name in KINDS[task.kind].together if name in task.data]
     if "test" in data and not set(together) <= set(data):
         raise ValueError(f"data: test is given without all of {', '.join(together)}; they belong together")

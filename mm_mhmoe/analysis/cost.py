@@ -63,11 +63,13 @@ class StepFlops(TokenFlops):
         return 3 * self.total - self.patch_embedding
 
 
-def step_flops(config: EncoderConfig, workload: Work, num_codes: int) -> StepFlops:
-    """Matrix products of one step of masked pretraining with a visual vocabulary of num_codes.
+def step_flops(config: EncoderConfig, workload: Work, num_codes: int, *, ranks: int = 1) -> StepFlops:
+    """Matrix products of one process's step of pretraining with a visual vocabulary of num_codes.
 
-    Heads work at masked positions only: D V each; with cls_loss once more, after 4 D^2 that make a state from [CLS].
-    What `moe.recompute` computes again is no part of it.
+    Heads work at masked positions only: D V each; with cls_loss once more, after 4 D^2 that make a state from [CLS]. A
+    caption's tokens cost D V each, too. Compared pairs cost 2 D P for their embeddings of width P, and P for each
+    similarity: one of every picture with every text; over several ranks, of the own pictures with all texts, and
+    of the own texts with all pictures. What `moe.keep` has computed again is no part of it.
     """
     blocks = {name: 0 for name in asdict(token_flops(config, 1))}
     for rows, length in workload.streams(config):
@@ -77,6 +79,10 @@ def step_flops(config: EncoderConfig, workload: Work, num_codes: int) -> StepFlo
     heads = config.dim * (patches * num_codes + words * config.text.vocab_size)
     if workload.cls_loss:
         heads = 2 * heads + 4 * config.dim**2 * (patches + words)
+    heads += config.dim * workload.caption_words(config) * config.text.vocab_size
+    pairs, width = workload.compared, workload.embed_dim
+    heads += 2 * pairs * config.dim * width + pairs * pairs * width * (1 if ranks == 1 else 2 * ranks)
+    heads += workload.matched * config.dim * 2
     pixels = 3 * config.vision.patch_size**2
     return StepFlops(
         **blocks,

@@ -22,7 +22,7 @@ class Plan:
 
     Args:
         num_codes: vocabulary of the visual tokenizer.
-        parameters: of the encoder and the heads of masked pretraining.
+        parameters: of the encoder and the heads of pretraining.
         token: forward FLOPs of one token of a pair, in the blocks.
         step: FLOPs of one device's step.
         kept: bytes that one device's step keeps for its backward pass.
@@ -112,8 +112,9 @@ def make_plan(
 ) -> Plan:
     """Raises ValueError when the mesh does not fit the encoder."""
     mesh.check(config)
-    parameters = count_parameters(config, num_codes)
-    kept = kept_bytes(config, workload, arithmetic, num_codes, ep=mesh.ep)
+    embed_dim = workload.embed_dim if workload.contrastive_loss else None
+    parameters = count_parameters(config, num_codes, embed_dim=embed_dim)
+    kept = kept_bytes(config, workload, arithmetic, num_codes, ep=mesh.ep, ranks=mesh.devices)
     against_dense = against_moe = None
     if config.num_sparse:
         size, parity = config.sparse_size, config.moe.parity
@@ -127,7 +128,7 @@ def make_plan(
         num_codes=num_codes,
         parameters=parameters,
         token=token_flops(config, 1 + config.vision.num_patches + config.text.max_length),
-        step=step_flops(config, workload, num_codes),
+        step=step_flops(config, workload, num_codes, ranks=mesh.devices),
         kept=kept,
         memory=device_memory(parameters, mesh, kept.total),
         against_dense=against_dense,

@@ -9,12 +9,14 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from mm_mhmoe.analysis.load import active_share, load_entropy, max_over_mean
 from mm_mhmoe.analysis.routing_sums import RoutingSums, routing_sums
 from mm_mhmoe.analysis.token_groups import modality_groups
 from mm_mhmoe.models.encoder import EncoderOutput
+from mm_mhmoe.models.upcycling.layers import layer_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +33,18 @@ class LayerLoad:
 
 
 def layer_loads(outputs: Iterable[EncoderOutput]) -> list[LayerLoad]:
-    """Counts over all outputs; padding and dropped choices are left out. Empty for a dense encoder."""
+    """Counts over all outputs; padding and dropped choices are left out. Empty for a dense encoder.
+
+    The experts of a layer with several pools stand one pool after the other.
+    """
     image: dict[int, Tensor] = {}
     text: dict[int, Tensor] = {}
     for output in outputs:
-        for layer, sums in routing_sums(output, modality_groups(output)).items():
-            for counts, found_E in zip((image, text), sums.computed_GE.long(), strict=True):
+        pools: dict[int, list[Tensor]] = {}
+        for place, sums in routing_sums(output, modality_groups(output)).items():
+            pools.setdefault(layer_of(place), []).append(sums.computed_GE.long())
+        for layer, parts in pools.items():
+            for counts, found_E in zip((image, text), torch.cat(parts, dim=1), strict=True):
                 counts[layer] = counts.get(layer, 0) + found_E
     return [LayerLoad(layer=layer, image_E=image[layer], text_E=text[layer]) for layer in sorted(image)]
 
@@ -49,7 +57,7 @@ def activated_share(loads: Sequence[LayerLoad], threshold: float) -> float:
 def group_statistics(
     sums: RoutingSums, group: int, thresholds: Sequence[float], *, experts_choose: bool = False
 ) -> dict[str, float]:
-    """What one layer does with one group of tokens; empty when the group has no token.
+    """What one layer, or a pool of its experts, does with one group of tokens; empty when it gets no token of it.
 
     load_entropy, max_over_mean, active_THRESHOLD: see analysis/load.py.
     dropped:   share of the choices that were not computed (a full expert; the random second policy in training).
@@ -80,7 +88,8 @@ def group_statistics(
 
 
 def mean_statistics(layers: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Means over layers; a statistic that some layer does not have, or has as nan, is left out."""
+    """Means over layers, or over pools, that see the group; a statistic that one of them has as nan is left out."""
+    layers = [layer for layer in layers if layer]
     names = layers[0] if layers else {}
     means = {name: sum(layer.get(name, math.nan) for layer in layers) / len(layers) for name in names}
     return {name: value for name, value in means.items() if math.isfinite(value)}

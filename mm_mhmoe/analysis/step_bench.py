@@ -109,6 +109,7 @@ class PlainEncoder(nn.Module):
         """The states of one stream: (B, L, D)."""
         parts, mask = [], None
         if stream.images is not None:
+            assert self.image is not None
             parts.append(self.image(stream.images.pixels_BCHW, stream.images.masked_BN))
         if stream.texts is not None:
             parts.append(self.text(stream.texts.ids_BL, stream.texts.masked_BL))

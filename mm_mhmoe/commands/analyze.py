@@ -2,22 +2,25 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from mm_mhmoe_data.language.tokens import check_languages
 from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_data.tokenizer import Tokenizer
 from rich.console import Console
 
 from mm_mhmoe.analysis.figures.diversity import WordPoints, against_ambiguity, by_kind, over_training
+from mm_mhmoe.analysis.figures.languages import by_language
 from mm_mhmoe.analysis.figures.load import activation, expert_load
 from mm_mhmoe.analysis.figures.maps import assignment_maps
 from mm_mhmoe.analysis.figures.style import Drawing, render
 from mm_mhmoe.commands.analyze_tables import agreement_table, load_table
 from mm_mhmoe.commands.analyzed_model import SWEEP, AnalyzedModel, short_names
 from mm_mhmoe.commands.expert_views import picture_choices
+from mm_mhmoe.commands.language_routing import language_routing, widest_words
 from mm_mhmoe.commands.routing_agreement import agreement
 from mm_mhmoe.commands.routing_record import record_routing
 from mm_mhmoe.commands.showcase import draw
@@ -27,7 +30,7 @@ from mm_mhmoe.models.checkpoints import load, read_config, resolve
 from mm_mhmoe.models.tasks import TaskModel
 from mm_mhmoe.training.checkpoint_io import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 
 
 def analyze(
@@ -41,16 +44,17 @@ def analyze(
     words: str | None = None,
     category: str = "category",
     min_captions: int = 5,
+    languages: list[str] | None = None,
     batch_size: int = 64,
     seed: int = 0,
 ) -> None:
     """Where a model's routers send its sub-tokens: analysis.json, figures (PNG) and a table.
 
     Args:
-        model: local-dir:PATH, a plain path, or hf-hub:OWNER/NAME; a pretrain, retrieval or vqa model.
+        model: local-dir:PATH, a plain path, or hf-hub:OWNER/NAME; a pretrain, retrieval, vqa or language model.
         out: directory for analysis.json and the figures; files of an earlier call are replaced.
         shards: pairs to run the encoder on: a folder, glob, list or address of .tar files, or demo:test. A vqa model
-            gets captions in place of questions.
+            gets captions in place of questions; for a language model texts.
         compare: models to set beside it, separated by commas.
         samples: pairs to run on; a seeded draw where the shards hold more.
         threshold: in the bars, an expert is in use above so many times its even load.
@@ -58,14 +62,17 @@ def analyze(
         words: shards whose captions and categories say how ambiguous a word is; without it, those of --shards.
         category: field of a sample's .json that holds the category of its picture.
         min_captions: captions that a word must be in for its ambiguity to count.
+        languages: for a language model, only texts of these ('[en-US]').
         batch_size: pairs at a time.
         seed: of the draws and of the bootstrap.
     """
     _check(samples=samples, min_captions=min_captions, batch_size=batch_size, pictures=pictures, threshold=threshold)
     others = compare.split(",") if isinstance(compare, str) else compare or []
     configs = _configs([model, *others])
-    dataset = ShardDataset(data_path(shards))
-    chosen = sorted(draw(samples, len(dataset), seed))
+    of_pictures = _of_pictures(configs)
+    dataset = ShardDataset(data_path(shards), "pairs" if of_pictures else "texts")
+    there = range(len(dataset)) if languages is None else _of_languages(dataset, languages)
+    chosen = [there[place] for place in sorted(draw(samples, len(there), seed))]
     names = short_names(list(configs))
     analyzed = [
         _run(name, source, config, dataset, chosen, batch_size)
@@ -79,18 +86,22 @@ def analyze(
         "dense feed-forward layers, so nothing is routed: every token uses the same one.",
     )
 
-    loads, layers = {one.name: one.loads() for one in sparse}, {one.name: one.layers for one in sparse}
+    loads = {one.name: one.loads() for one in sparse}
     drawings = {
-        "activation.png": activation(loads, layers, threshold=threshold, sweep=SWEEP),
-        "expert_load.png": expert_load(loads, layers),
+        "activation.png": activation(loads, threshold=threshold, sweep=SWEEP),
+        "expert_load.png": expert_load(loads),
     }
     points: dict[str, WordPoints] = {}
     if split:
         drawings["diversity.png"] = by_kind({one.name: one.by_kind() for one in split})
-        if pictures:
+        if pictures and of_pictures:
             drawings["assignment_maps.png"] = _maps(split[0], dataset, count=pictures, seed=seed)
         word_shards = dataset if words is None else ShardDataset(data_path(words))
-        points = _points(split, dataset, chosen, word_shards, field=category, fewest=min_captions, seed=seed)
+        points = (
+            {}
+            if not of_pictures
+            else _points(split, dataset, chosen, word_shards, field=category, fewest=min_captions, seed=seed)
+        )
         courses = {one.name: course for one in split if (course := one.course()) is not None}
         if courses:
             drawings["diversity_training.png"] = over_training(courses)
@@ -101,7 +112,7 @@ def analyze(
             "no routing statistics in the logs (run.routing_every), so no diversity over training.",
         )
         left_out += _missing(
-            [one.name for one in split if one.name not in points],
+            [one.name for one in split if one.name not in points and of_pictures],
             f"fewer than {FEWEST_WORDS} words stand in {min_captions} captions whose samples have a {category!r} in "
             "their .json, so no diversity against ambiguity; see --words, --category, --min_captions.",
         )
@@ -111,6 +122,17 @@ def analyze(
         drawings["word_ambiguity.png"] = against_ambiguity(points)
         for name, found in points.items():
             report[name]["words"] = found._asdict()
+    if not of_pictures:
+        texts = [dataset.caption(index) for index in chosen]
+        by_model = {one.name: language_routing(one, dataset, chosen, seed=seed) for one in sparse}
+        told = {name: found for name, found in by_model.items() if found is not None}
+        for one in sparse:
+            report[one.name]["widest_words"] = widest_words(one, texts)
+            if one.name in told:
+                report[one.name]["languages"] = told[one.name].to_dict()
+        if told:
+            counts = {name: found.counts for name, found in told.items()}
+            drawings["languages.png"] = by_language(counts, next(iter(told.values())).languages)
     agreements = [agreement(sparse[0], other, seed=seed) for other in sparse[1:]]
 
     out.mkdir(parents=True, exist_ok=True)
@@ -132,9 +154,13 @@ def analyze(
     write_atomically(out / "analysis.json", f"{text}\n".encode())
 
     console = Console()
-    console.print(load_table(report, title=f"Routing of {len(chosen):,} pairs of {shards}"))
+    console.print(
+        load_table(report, title=f"Routing of {len(chosen):,} {'pairs' if of_pictures else 'texts'} of {shards}")
+    )
     if agreements:
         console.print(agreement_table(agreements))
+    for one in analyzed if not of_pictures else []:
+        console.print(*_of_language(one.name, report[one.name]), sep="\n", highlight=False)
     for sentence in (*map(_told, points, points.values()), *left_out):
         console.print(sentence, highlight=False)
     console.print(f"{out}: analysis.json, {', '.join(drawings)}", highlight=False, style="dim")
@@ -161,6 +187,20 @@ def _configs(sources: Sequence[str]) -> dict[str, dict[str, Any]]:
             "give a model with encoder.ffn=moe or mh_moe, here or to --compare"
         )
     return configs
+
+
+def _of_pictures(configs: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether the models are of pictures and texts, not language models. Raises ValueError for some of both."""
+    found = {config["kind"] != "language" for config in configs.values()}
+    if len(found) > 1:
+        raise ValueError(f"{' and '.join(configs)}: language models cannot be set beside models of pictures")
+    return found.pop()
+
+
+def _of_languages(dataset: ShardDataset, languages: Sequence[str]) -> list[int]:
+    named = [str(dataset.metadata(index).get("language", "")) for index in range(len(dataset))]
+    check_languages(languages, set(named))
+    return [index for index, name in enumerate(named) if name in languages]
 
 
 def _run(
@@ -225,6 +265,19 @@ def _told(name: str, points: WordPoints) -> str:
         f"{name}: ambiguous words {verdict}; rank correlation {points.correlation:+.2f} "
         f"(95%: {low:+.2f} to {high:+.2f}) over {len(points.words)} words, {points.partial:+.2f} at equal frequency."
     )
+
+
+def _of_language(name: str, found: Mapping[str, Any]) -> list[str]:
+    """Sentences about languages and words."""
+    lines = []
+    if "languages" in found:
+        told, by_chance = (found["languages"][key] for key in ("information_bits", "information_bits_by_chance"))
+        each = ", ".join(f"layer {layer} {bits:.3f} (by chance {by_chance[layer]:.3f})" for layer, bits in told.items())
+        lines.append(f"{name}: bits that an expert tells of the language: {each}")
+    if found.get("widest_words"):
+        words = [f"{word} {spread:.1f}" for word, spread in found["widest_words"].items()][:8]
+        lines.append(f"{name}: words that spread widest over experts: {', '.join(words)}")
+    return lines
 
 
 def _without_nan(value: Any) -> Any:

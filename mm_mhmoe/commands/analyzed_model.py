@@ -8,19 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from mm_mhmoe_data.tokenizer import Tokenizer
 from torch import Tensor
 
 from mm_mhmoe.analysis.diversity import independent_diversity, uniform_diversity
 from mm_mhmoe.analysis.figures.diversity import Course, KindDiversity
+from mm_mhmoe.analysis.figures.load import all_tokens
 from mm_mhmoe.analysis.load import active_share
 from mm_mhmoe.analysis.routing_stats import group_statistics, mean_statistics
-from mm_mhmoe.analysis.routing_sums import RoutingSums
+from mm_mhmoe.analysis.routing_sums import RoutingSums, place_name
 from mm_mhmoe.analysis.token_groups import KINDS, MODALITIES
 from mm_mhmoe.commands.routing_record import GROUPS, RoutingRecord
 from mm_mhmoe.commands.run_logs import read_metrics
 from mm_mhmoe.models.tasks import TaskModel
+from mm_mhmoe.models.upcycling.layers import Place
 
 SWEEP = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.25, 1.5, 2.0)
 """Thresholds of the expert activation ratio, in even loads."""
@@ -54,29 +55,29 @@ class AnalyzedModel:
         return self.model.config.moe.heads if self.model.config.ffn == "mh_moe" else 1
 
     @property
-    def layers(self) -> list[int]:
-        """Numbers of the sparse layers, from 1."""
-        return [layer + 1 for layer in self.record.sums]
-
-    @property
     def uniform(self) -> float:
         """Different first choices of a token under uniform random routing."""
         return uniform_diversity(self.num_experts, self.heads)
 
-    def loads(self) -> dict[str, Tensor]:
-        """Modality -> choices that each expert of each sparse layer computed: (L, E). Modalities with tokens only."""
-        stacked_LGE = torch.stack([sums.computed_GE for sums in self.record.sums.values()])
-        return {m: stacked_LGE[:, g] for g, m in enumerate(MODALITIES) if stacked_LGE[:, g].sum() > 0}
+    def loads(self) -> dict[str, dict[Place, Tensor]]:
+        """Modality -> sparse layer or pool of experts that sees it -> choices that each expert computed: (E,)."""
+        found = {
+            modality: {place: sums.computed_GE[g] for place, sums in self.record.sums.items() if sums.tokens_G[g] > 0}
+            for g, modality in enumerate(MODALITIES)
+        }
+        return {modality: own for modality, own in found.items() if own}
 
     def statistics(self) -> dict[str, Any]:
-        """JSON values: what the model is; statistics of each group of tokens, mean over layers and layer by layer."""
+        """JSON values: what the model is; statistics of each group of tokens, mean over layers and layer by layer.
+
+        Where pictures, texts or pairs have experts of their own, each of these pools counts as a layer.
+        """
         config = self.model.config
         found: dict[str, Any] = {"source": self.source, "kind": self.kind, "ffn": config.ffn}
         if not self.is_sparse:
             return found
-        layers = {layer + 1: self._layer(sums) for layer, sums in self.record.sums.items()}
-        every_LE = sum(self.loads().values())
-        assert isinstance(every_LE, Tensor)
+        layers = {place_name(place): self._layer(sums) for place, sums in self.record.sums.items()}
+        every = all_tokens(self.loads()).values()
         return {
             **found,
             "router": config.moe.router,
@@ -85,14 +86,17 @@ class AnalyzedModel:
             "heads": self.heads,
             "uniform_diversity": self.uniform,
             "uniform_reached": uniform_diversity(self.num_experts, self.heads, per_pick=config.moe.top_k),
-            "activation": {f"{t:g}": sum(active_share(e, t) for e in every_LE) / len(every_LE) for t in SWEEP},
+            "activation": {f"{t:g}": sum(active_share(counts_E, t) for counts_E in every) / len(every) for t in SWEEP},
             "mean": {
                 group: mean_statistics([layer[group] for layer in layers.values()])
                 for group in GROUPS
-                if all(layer[group] for layer in layers.values())
+                if any(layer[group] for layer in layers.values())
             },
-            "layers": {str(number): layer for number, layer in layers.items()},
-            "loads": {modality: loads_LE.long().tolist() for modality, loads_LE in self.loads().items()},
+            "layers": layers,
+            "loads": {
+                modality: {place_name(place): counts_E.long().tolist() for place, counts_E in own.items()}
+                for modality, own in self.loads().items()
+            },
         }
 
     def _layer(self, sums: RoutingSums) -> dict[str, dict[str, float]]:

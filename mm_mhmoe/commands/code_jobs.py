@@ -101,7 +101,7 @@ def _crop(pictures: Pictures, pick: Pick, job: CodeJob) -> Tensor | None:
         if job.stream == "pairs" and job.data.flip == "caption":
             captions, seed = job.data.captions, job.recipe.seed
             said = drawn_caption(pictures.dataset, pick, stream=job.stream, seed=seed, captions=captions)
-        return pictures(pick, pictures.rng(pick), said).pixels_CHW
+        return pictures(pick, said).pixels_CHW
     except SampleError:
         return None
 

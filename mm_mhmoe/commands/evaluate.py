@@ -40,8 +40,8 @@ def evaluate_model(
     `mm-mhmoe eval ls` lists tasks, `mm-mhmoe eval compare` puts records side by side.
 
     Args:
-        model: local-dir:PATH, a plain path, hf-hub:OWNER/NAME, or open_clip:ARCHITECTURE/WEIGHTS, where WEIGHTS is a
-            tag of open_clip's (downloaded once), a file of weights, or `random` for an untrained model.
+        model: local-dir:PATH, a plain path, hf-hub:OWNER/NAME, timm:ARCHITECTURE, or open_clip:ARCHITECTURE/WEIGHTS,
+            where WEIGHTS is a tag of open_clip's (downloaded once) or a file; with /random at the end, they are random.
         tasks: names or .yaml files of tasks, separated by commas, e.g. retrieval_openclipart; a retrieval task needs
             a retrieval model, a vqa task a VQA model, a masked task a pretrained one that was not fine-tuned.
         output_path: directory for the records.
@@ -144,7 +144,7 @@ def model_facts(
 ) -> ModelFacts:
     """Name, configuration, cost and tokenizers of a model, for its records."""
     encoder = model.config
-    length = encoder.vision.num_patches + 1 + encoder.text.max_length
+    length = (encoder.vision.num_patches + 1 if encoder.pictures else 0) + encoder.text.max_length
     total = sum(p.numel() for p in model.parameters())
     return ModelFacts(
         name=name,

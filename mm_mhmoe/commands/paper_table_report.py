@@ -39,7 +39,7 @@ def write_table(out: Path, seeds: list[int], *, record: Path | None) -> str:
         for row, places in scores.items()
     }
     routing = json.loads((out / "routing" / "analysis.json").read_text(encoding="utf-8"))["models"]
-    wall = {row: [_wall_seconds(out / f"seed_{seed}" / row) for seed in seeds] for row in ROWS}
+    wall = {row: [wall_seconds(out / f"seed_{seed}" / row) for seed in seeds] for row in ROWS}
     text = _markdown(records, routing, wall, seeds)
     write_atomically(out / "table.md", text.encode())
     if record is not None:
@@ -68,8 +68,8 @@ def _markdown(records: Records, routing: dict[str, Any], wall: dict[str, list[fl
             f"|---|{'---|' * (len(TARGETS) + 1)}",
         ]
         for row, name in ROWS.items():
-            cells = [_cell(records[row][task], f"{target}_perplexity") for target in TARGETS]
-            lines.append(f"| {name} | {' | '.join(cells)} | {_cell(records[row][task], 'perplexity')} |")
+            cells = [cell(records[row][task], f"{target}_perplexity") for target in TARGETS]
+            lines.append(f"| {name} | {' | '.join(cells)} | {cell(records[row][task], 'perplexity')} |")
         lines.append("")
     lines += [
         f"| | parameters | active | forward FLOPs of a pair | "
@@ -102,7 +102,7 @@ def _markdown(records: Records, routing: dict[str, Any], wall: dict[str, list[fl
     return "\n".join(lines) + "\n"
 
 
-def _cell(records: list[ResultRecord], metric: str) -> str:
+def cell(records: list[ResultRecord], metric: str) -> str:
     values = [record.metrics[metric] for record in records]
     spread = deviation(values)
     return f"{mean(values):.2f}" + ("" if spread is None else f" ± {spread:.2f}")
@@ -124,5 +124,5 @@ def _named(routing: dict[str, Any], row: str) -> str:
     return next(name for name, model in routing.items() if Path(model["source"]).name == row)
 
 
-def _wall_seconds(run: Path) -> float:
+def wall_seconds(run: Path) -> float:
     return float(read_config(run)["run"]["wall_seconds"])

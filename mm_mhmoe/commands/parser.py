@@ -40,19 +40,20 @@ def command_parser(function: Callable[..., Any], name: str, description: str) ->
     parser.add_argument(
         "--config", action="config", help="YAML file with any of the options below; options win over it."
     )
-    parser.add_function_arguments(function, as_group=False)
+    parser.add_function_arguments(function, as_group=False, sub_configs=True)
     return parser
 
 
 def spelt_out(argv: Sequence[str], function: Callable[..., Any]) -> list[str]:
-    """Short forms: of a training command --fast_dev_run, --resume VALUE; where there are records, these come first."""
+    """Short forms: of a training command --fast_dev_run, --resume VALUE, --eval_tasks VALUE; records come first."""
     parameters = inspect.signature(function).parameters
     if "records" in parameters:
         count = next((i for i, word in enumerate(argv) if word.startswith("-")), len(argv))
         return [*(["--records", json.dumps(list(argv[:count]))] if count else []), *argv[count:]]
     if "run" not in parameters:
         return list(argv)
-    words = [re.sub(r"^--(fast_dev_run|resume)(?==|$)", r"--run.\1", word) for word in argv]
+    short = r"^--(fast_dev_run|resume|eval_tasks|eval_every|eval_data_dir)(?==|$)"
+    words = [re.sub(short, r"--run.\1", word) for word in argv]
     return [
         f"{word}=true" if word == "--run.fast_dev_run" and following not in ("true", "false") else word
         for word, following in zip(words, [*words[1:], ""], strict=True)

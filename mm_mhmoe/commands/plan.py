@@ -32,6 +32,10 @@ def plan(
     pair_image_mask: float = 0.4,
     pair_text_mask: float = 0.5,
     cls_loss: bool = False,
+    caption_loss: bool = False,
+    contrastive_loss: bool = False,
+    itm_loss: bool = False,
+    embed_dim: int = 256,
     num_codes: int = 8192,
     devices: int | None = None,
     dp: int | None = None,
@@ -47,7 +51,7 @@ def plan(
         encoder: the encoder.
         preset: a size that replaces dim, depth, num_heads and ffn_dim (tiny: also vision, text and drop_path); the
             rest comes from the options.
-        run_config: YAML file of mm-mhmoe pretrain, whose encoder, batches, masks and cls_loss are taken instead of the
+        run_config: YAML file of mm-mhmoe pretrain, whose encoder, batches, masks and losses are taken instead of the
             options here.
         batch_images: pictures of a step and device, in the picture stream; 0: no such stream.
         batch_texts: texts of a step and device, in the text stream; 0: no such stream.
@@ -57,6 +61,10 @@ def plan(
         pair_image_mask: share of the patches that are hidden in pairs.
         pair_text_mask: share of the tokens that are hidden in pairs.
         cls_loss: also predict what is hidden from the row's [CLS].
+        caption_loss: also write the texts of pairs from left to right.
+        contrastive_loss: also compare pictures and texts of pairs, with those of all devices.
+        itm_loss: also tell pairs from others; a second pass of three rows a pair.
+        embed_dim: width of what contrastive_loss compares.
         num_codes: vocabulary of the visual tokenizer.
         devices: how many there are; dp is then what fsdp and ep leave of them.
         dp: copies of the model. The mesh has dp x fsdp x ep devices, and each reads its own rows.
@@ -75,6 +83,10 @@ def plan(
         pair_image_mask=pair_image_mask,
         pair_text_mask=pair_text_mask,
         cls_loss=cls_loss,
+        caption_loss=caption_loss,
+        contrastive_loss=contrastive_loss,
+        itm_loss=itm_loss,
+        embed_dim=embed_dim,
     )
     if run_config is not None:
         if preset is not None:

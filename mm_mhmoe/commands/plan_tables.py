@@ -20,7 +20,7 @@ PARTS = (
     ("experts", "experts", "experts", "experts"),
     ("shared experts", "shared_experts", "", ""),  # FLOPs and bytes: among the experts'
     ("LayerNorms", "norms", "", "norms"),
-    ("masked heads", "task_heads", "task_heads", "task_heads"),
+    ("heads", "task_heads", "task_heads", "task_heads"),
     ("weights in 16 bit", "", "", "weight_copies"),
 )
 
@@ -77,12 +77,14 @@ def _title(plan: Plan) -> str:
     size = config.sparse_size if config.num_sparse else config.dense_size
     where = f"in {config.num_sparse} of them" if config.num_sparse else "in all"
     work = plan.workload
+    more = {"captions": work.caption_loss, "contrastive": work.contrastive_loss, "matching": work.itm_loss}
+    asked = "".join(f" + {name}" for name, is_asked in more.items() if is_asked)
     return (
         f"[bold]{layers}[/]; {where}: {describe(size)}\n"
         f"devices: {mesh.devices} x {plan.arithmetic.device} (dp {mesh.dp} x fsdp {mesh.fsdp} x ep {mesh.ep}), "
         f"{plan.arithmetic.precision}\n"
-        f"a step of each: {work.batch_images} pictures, {work.batch_texts} texts, {work.batch_pairs} pairs; "
-        f"{work.tokens(config):,} tokens\n"
+        f"a step of each: {work.batch_images} pictures, {work.batch_texts} texts, {work.batch_pairs} pairs"
+        f"{asked}; {work.tokens(config):,} tokens\n"
     )
 
 

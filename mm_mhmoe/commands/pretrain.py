@@ -107,6 +107,10 @@ def pretrain(
         print(f"pretrain: {out} is finished")
         return
     encoder = encoder or encoder_of(init)
+    if cls_loss and not encoder.image_positions and (batch_images or batch_pairs):
+        raise ValueError(
+            "cls_loss=true needs the positions of hidden patches, but encoder.image_positions=false; change one of them"
+        )
     words = Tokenizer.load(tokenizer)
     words.check(encoder.text)
     target, meaning = picture_target(

@@ -32,13 +32,13 @@ def agreement(first: AnalyzedModel, second: AnalyzedModel, *, seed: int) -> dict
     }
     found: dict[str, Any] = {"first": first.name, "second": second.name, "layers": {}}
     found["not_compared"] = [modality for modality in MODALITIES if not shared[modality]]
-    for layer in first.record.sums.keys() & second.record.sums.keys():
+    for layer in sorted(first.record.image_TH.keys() & second.record.image_TH.keys()):
         parts = {}
         for modality, ours, theirs in (
             ("image", first.record.image_TH, second.record.image_TH),
             ("text", first.record.text_TH, second.record.text_TH),
         ):
-            if shared[modality]:
+            if shared[modality] and len(ours[layer]):  # language models have no picture tokens
                 same_experts = first.num_experts == second.num_experts
                 parts[modality] = _measures(ours[layer], theirs[layer], same_experts=same_experts, seed=seed)
         found["layers"][str(layer + 1)] = parts

@@ -85,7 +85,8 @@ def _begun(out: Path) -> bool:
 def _results_of(arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments without those that change how a run is carried out but not what comes out of it."""
     logs = ("checkpoint_every", "log_every", "routing_every", "val_batches")
-    how = (*logs, "workers", "threads", "max_skipped", "resume", "fast_dev_run")
+    scored = ("eval_tasks", "eval_every", "eval_data_dir")
+    how = (*logs, *scored, "workers", "threads", "max_skipped", "resume", "fast_dev_run")
     return {**arguments, "run": {k: v for k, v in arguments.get("run", {}).items() if k not in how}}
 
 

@@ -2,8 +2,19 @@
 
 from mm_mhmoe.config.encoder import EncoderConfig, FFNKind
 from mm_mhmoe.config.moe import Activation, MoEConfig
-from mm_mhmoe.config.presets import PRESETS, preset
+from mm_mhmoe.config.presets import LANGUAGE_PRESETS, PRESETS, language_preset, preset
 from mm_mhmoe.config.text import TextConfig
 from mm_mhmoe.config.vision import VisionConfig
 
-__all__ = ["PRESETS", "Activation", "EncoderConfig", "FFNKind", "MoEConfig", "TextConfig", "VisionConfig", "preset"]
+__all__ = [
+    "LANGUAGE_PRESETS",
+    "PRESETS",
+    "Activation",
+    "EncoderConfig",
+    "FFNKind",
+    "MoEConfig",
+    "TextConfig",
+    "VisionConfig",
+    "language_preset",
+    "preset",
+]

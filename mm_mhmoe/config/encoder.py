@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from mm_mhmoe.config.checks import require
-from mm_mhmoe.config.moe import MoEConfig
+from mm_mhmoe.config.moe import Activation, MoEConfig
 from mm_mhmoe.config.text import TextConfig
 from mm_mhmoe.config.vision import VisionConfig
 from mm_mhmoe.sizing import MATRICES, FFNSize, solve_hidden
 
 FFNKind = Literal["dense", "moe", "mh_moe"]
 RelativeKind = Literal["none", "layer", "shared"]
+NormKind = Literal["layer", "rms"]
+TextPositions = Literal["learned", "rotary"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,15 @@ class EncoderConfig:
         relative_positions: learned addends to the scores of attention by the offset of two patches of a picture (BEiT):
             none; layer: each block has its own; shared: one table for all. Texts have none.
         layer_scale: start of learned factors on the two branches of a block (LayerScale; BEiT: 0.1); null: no factors.
+        pictures: whether pictures can be embedded; false: a language model, for which vision means nothing.
+        text_positions: learned: a table that is added to the tokens; rotary: queries and keys are turned by their
+            places (arXiv 2104.09864), which is for language models.
+        rotary_base: the base of the rotary angles.
+        norm: of the blocks: layer: LayerNorm; rms: RMSNorm (arXiv 1910.07467), without sub_ln.
+        activation: of the dense FFN: gelu; or swiglu, with three matrices (choose ffn_dim 2/3 as large).
+        bias: whether the matrices of attention and of the dense FFN have biases; for experts see moe.expert_bias.
+        scale_tokens: token embeddings are multiplied by sqrt(dim), so that a small table can serve as head, too (arXiv
+            1706.03762, section 3.4).
     """
 
     dim: int = 768
@@ -60,6 +71,13 @@ class EncoderConfig:
     image_positions: bool = True
     relative_positions: RelativeKind = "none"
     layer_scale: float | None = None
+    pictures: bool = True
+    text_positions: TextPositions = "learned"
+    rotary_base: float = 10_000.0
+    norm: NormKind = "layer"
+    activation: Activation = "gelu"
+    bias: bool = True
+    scale_tokens: bool = False
 
     def __post_init__(self) -> None:
         require(self.ffn in ("dense", "moe", "mh_moe"), f"encoder.ffn={self.ffn!r} is not one of dense, moe, mh_moe")
@@ -81,9 +99,31 @@ class EncoderConfig:
             self.vl_layers == 0 or self.ffn == "dense" or self.moe.pools == "modality",
             f"encoder.vl_layers={self.vl_layers} needs moe.pools=modality: a shared pool serves pairs already",
         )
+        for name, choices in (
+            ("relative_positions", RelativeKind),
+            ("text_positions", TextPositions),
+            ("norm", NormKind),
+            ("activation", Activation),
+        ):
+            value, known = getattr(self, name), get_args(choices)
+            require(value in known, f"encoder.{name}={value!r} is not one of {', '.join(known)}")
         require(
-            self.relative_positions in ("none", "layer", "shared"),
-            f"encoder.relative_positions={self.relative_positions!r} is not one of none, layer, shared",
+            self.norm == "layer" or not self.sub_ln,
+            "encoder.sub_ln=true is for encoder.norm=layer: the norms that it adds are LayerNorms; set it to false",
+        )
+        require(
+            self.text_positions == "learned" or not self.pictures,
+            "encoder.text_positions=rotary is for language models (encoder.pictures=false); use learned",
+        )
+        require(
+            self.text_positions == "learned" or self.dim // self.num_heads % 2 == 0,
+            f"encoder.text_positions=rotary turns pairs of values, but encoder.dim={self.dim} over "
+            f"encoder.num_heads={self.num_heads} is odd; use other numbers",
+        )
+        require(self.rotary_base > 1, f"encoder.rotary_base={self.rotary_base} must be more than 1")
+        require(
+            self.pictures or not (self.multiway or self.relative_positions != "none"),
+            "encoder.pictures=false leaves nothing to encoder.multiway or encoder.relative_positions; leave both out",
         )
         require(
             self.image_positions or self.relative_positions != "none",
@@ -149,7 +189,7 @@ class EncoderConfig:
     @property
     def dense_size(self) -> FFNSize:
         """The dense FFN."""
-        return FFNSize(dim=self.dim, hidden=self.ffn_dim)
+        return FFNSize(dim=self.dim, hidden=self.ffn_dim, matrices=MATRICES[self.activation])
 
     @property
     def moe_reference(self) -> FFNSize:
@@ -203,9 +243,11 @@ class EncoderConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> EncoderConfig:
         """The inverse of `to_dict`. Raises ValueError for a key that no field has."""
-        parts = {"moe": MoEConfig, "vision": VisionConfig, "text": TextConfig}
+        parts = {"vision": VisionConfig, "text": TextConfig}
         try:
-            nested = {name: part(**values[name]) for name, part in parts.items() if name in values}
+            nested: dict[str, Any] = {name: part(**values[name]) for name, part in parts.items() if name in values}
+            if "moe" in values:
+                nested["moe"] = MoEConfig.from_dict(values["moe"])
             return cls(**{**values, **nested})
         except TypeError as error:
             raise ValueError(f"encoder config: {error}") from error

@@ -16,12 +16,14 @@ from mm_mhmoe.nn import (
     LayerScale,
     Multiway,
     MultiwayMoE,
+    NormKind,
     RelativePositions,
     Routing,
     Segment,
     SelfAttention,
     by_modality,
     each_modality,
+    make_norm,
 )
 
 
@@ -51,6 +53,7 @@ class Block(nn.Module):
         multiway: whether pictures and texts have LayerNorms, and factors of layer_scale, of their own.
         layer_scale: start of learned factors on both branches (LayerScale); None: there are none.
         relative_positions: the attention's addends that are this block's alone.
+        norm: of both branches: LayerNorm or RMSNorm.
     """
 
     def __init__(
@@ -64,17 +67,18 @@ class Block(nn.Module):
         multiway: bool = False,
         layer_scale: float | None = None,
         relative_positions: RelativePositions | None = None,
+        norm: NormKind = "layer",
     ) -> None:
         super().__init__()
 
         def scale() -> nn.Module:
             return nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
 
-        self.attention_norm = each_modality(lambda: nn.LayerNorm(dim, eps=norm_eps), multiway)
+        self.attention_norm = each_modality(lambda: make_norm(norm, dim, norm_eps), multiway)
         self.relative_positions = relative_positions
         self.attention = attention
         self.attention_scale = each_modality(scale, multiway and layer_scale is not None)
-        self.ffn_norm = each_modality(lambda: nn.LayerNorm(dim, eps=norm_eps), multiway)
+        self.ffn_norm = each_modality(lambda: make_norm(norm, dim, norm_eps), multiway)
         self.ffn = ffn
         self.ffn_scale = each_modality(scale, multiway and layer_scale is not None)
         self.drop_path = DropPath(drop_path)

@@ -24,6 +24,7 @@ from mm_mhmoe.nn import (
     MultiwayMoE,
     PatchEmbedding,
     RelativePositions,
+    RotaryPositions,
     SelfAttention,
     SigmoidRouter,
     TextEmbedding,
@@ -34,30 +35,52 @@ from mm_mhmoe.nn import (
 
 def build_encoder(config: EncoderConfig) -> Encoder:
     """A freshly initialised encoder; its weights follow torch's global random state."""
-    vision, text = config.vision, config.text
-    patch = PatchEmbedding(vision.patch_size, config.dim, mean=vision.pixel_mean, std=vision.pixel_std)
-    image = ImageEmbedding(patch, vision.num_patches, config.dim, positions=config.image_positions)
-    words = TextEmbedding(text.vocab_size, text.num_positions, config.dim, text.mask_id)
+    text = config.text
+    image = _image_embedding(config) if config.pictures else None
+    words = TextEmbedding(
+        text.vocab_size,
+        text.num_positions,
+        config.dim,
+        text.mask_id,
+        positions=config.text_positions == "learned",
+        scale=config.dim**0.5 if config.scale_tokens else 1.0,
+    )
     rates = torch.linspace(0, config.drop_path, config.depth, device="cpu").tolist()  # models may be built on meta
     norms: dict[str, Any] = {"norm_eps": config.norm_eps, "multiway": config.multiway}
     blocks = [
         Block(
-            SelfAttention(config.dim, config.num_heads, sub_ln=config.sub_ln, **norms),
+            SelfAttention(
+                config.dim, config.num_heads, sub_ln=config.sub_ln, bias=config.bias, rotary=_rotary(config), **norms
+            ),
             build_ffns(config, layer),
             dim=config.dim,
             drop_path=rates[layer],
             layer_scale=config.layer_scale,
             relative_positions=_relative_positions(config, "layer"),
+            norm=config.norm,
             **norms,
         )
         for layer in range(config.depth)
     ]
     shared = _relative_positions(config, "shared")
     encoder = Encoder(
-        image, words, blocks, dim=config.dim, final_norm=config.final_norm, relative_positions=shared, **norms
+        image,
+        words,
+        blocks,
+        dim=config.dim,
+        final_norm=config.final_norm,
+        relative_positions=shared,
+        norm=config.norm,
+        **norms,
     )
     initialize(encoder, depth=config.depth, sub_ln=config.sub_ln)
     return encoder
+
+
+def _image_embedding(config: EncoderConfig) -> ImageEmbedding:
+    vision = config.vision
+    patch = PatchEmbedding(vision.patch_size, config.dim, mean=vision.pixel_mean, std=vision.pixel_std)
+    return ImageEmbedding(patch, vision.num_patches, config.dim, positions=config.image_positions)
 
 
 def build_ffns(config: EncoderConfig, layer: int) -> nn.Module:
@@ -72,13 +95,13 @@ def build_ffn(config: EncoderConfig, layer: int) -> nn.Module:
     """One FFN of block `layer`: dense, MoE on tokens, or MoE on sub-tokens inside MultiHeadMoE."""
     inner: dict[str, Any] = {"sub_ln": config.sub_ln, "norm_eps": config.norm_eps}
     if not config.is_sparse(layer):
-        return FeedForward(config.dim, config.ffn_dim, **inner)
+        return FeedForward(config.dim, config.ffn_dim, activation=config.activation, bias=config.bias, **inner)
     options, hidden = config.moe, config.expert_hidden_dim
     width = config.dim // options.heads if config.ffn == "mh_moe" else config.dim
     inner |= {"activation": options.activation, "bias": options.expert_bias}
     moe = MoE(
         build_router(options, width),
-        Experts(options.num_experts, width, hidden, recompute=options.recompute, **inner),
+        Experts(options.num_experts, width, hidden, keep=options.keep, **inner),
         capacity=_capacity(options),
         shared=FeedForward(width, options.shared_experts * hidden, **inner) if options.shared_experts else None,
     )
@@ -121,6 +144,12 @@ def _relative_positions(config: EncoderConfig, where: RelativeKind) -> RelativeP
     if config.relative_positions != where:
         return None
     return RelativePositions(config.vision.grid, config.num_heads)
+
+
+def _rotary(config: EncoderConfig) -> RotaryPositions | None:
+    if config.text_positions != "rotary":
+        return None
+    return RotaryPositions(config.dim // config.num_heads, base=config.rotary_base)
 
 
 def _capacity(moe: MoEConfig) -> Capacity | None:

@@ -17,6 +17,7 @@ from mm_mhmoe.models.cache import DecodingCache
 from mm_mhmoe.nn import (
     ImageEmbedding,
     KeyValues,
+    NormKind,
     Past,
     RelativePositions,
     Routing,
@@ -24,6 +25,7 @@ from mm_mhmoe.nn import (
     TextEmbedding,
     by_modality,
     each_modality,
+    make_norm,
 )
 
 
@@ -72,13 +74,15 @@ class Encoder(nn.Module):
     (arXiv 2208.10442).
 
     Args:
-        final_norm: whether a LayerNorm stands behind the last block.
+        image: None: there are no pictures, as in a language model.
+        final_norm: whether a norm stands behind the last block.
         relative_positions: addends to the scores of attention that all blocks share.
+        norm: which one: LayerNorm or RMSNorm.
     """
 
     def __init__(
         self,
-        image: ImageEmbedding,
+        image: ImageEmbedding | None,
         text: TextEmbedding,
         blocks: Sequence[Block],
         *,
@@ -87,6 +91,7 @@ class Encoder(nn.Module):
         multiway: bool = False,
         final_norm: bool = True,
         relative_positions: RelativePositions | None = None,
+        norm: NormKind = "layer",
     ) -> None:
         super().__init__()
         self.image = image
@@ -95,7 +100,7 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.norm: nn.Module = nn.Identity()
         if final_norm:
-            self.norm = each_modality(lambda: nn.LayerNorm(dim, eps=norm_eps), multiway)
+            self.norm = each_modality(lambda: make_norm(norm, dim, norm_eps), multiway)
         self.dim = dim
 
     def forward(self, *streams: ImageTextBatch) -> EncoderOutput:
@@ -167,26 +172,35 @@ class Encoder(nn.Module):
 
     def _embed(self, stream: ImageTextBatch, cache: DecodingCache | None = None) -> _Embedded:
         states, valid, is_text = [], [], []
-        image_length = 0
+        image_length, past = 0, None
         if stream.images is not None:
+            if self.image is None:
+                raise ValueError("Encoder: a stream of pictures, but encoder.pictures=false; give texts only")
             image_BND = self.image(stream.images.pixels_BCHW, stream.images.masked_BN)
             image_length = image_BND.shape[1]
             states.append(image_BND)
             valid.append(torch.ones(image_BND.shape[:2], dtype=torch.bool, device=image_BND.device))
             is_text.append(torch.zeros_like(valid[-1]))
         if stream.texts is not None:
-            place_BL = None
             if cache is not None:
                 place_BL = (cache.texts_B.unsqueeze(1) + stream.texts.valid_BL.cumsum(1) - 1).clamp(min=0)
-            states.append(self.text(stream.texts.ids_BL, stream.texts.masked_BL, place_BL))
+                past = Past(cache.valid_BL, cache.image_length, place_BL)
+            states.append(self.text(stream.texts.ids_BL, stream.texts.masked_BL, past and past.place_BL))
             valid.append(stream.texts.valid_BL)
             is_text.append(torch.ones_like(valid[-1]))
         states_BLD = torch.cat(states, dim=1)
         valid_BL = torch.cat(valid, dim=1)
         batch, length = states_BLD.shape[:2]
-        known_BL = valid_BL if stream.texts is not None else None
-        past = None if cache is None else Past(cache.valid_BL, cache.image_length)
-        segment = Segment(batch, length, known_BL, image_length, stream.causal_text, past)
+        texts = stream.texts
+        segment = Segment(
+            batch,
+            length,
+            valid_BL if texts is not None else None,
+            image_length,
+            stream.causal_text,
+            past=past,
+            document_BL=None if texts is None else texts.document_BL,
+        )
         return _Embedded(states_BLD, valid_BL, torch.cat(is_text, dim=1), segment)
 
 

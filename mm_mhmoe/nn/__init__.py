@@ -13,7 +13,9 @@ from mm_mhmoe.nn.layer_scale import LayerScale
 from mm_mhmoe.nn.moe import MoE
 from mm_mhmoe.nn.multihead_moe import MultiHeadMoE
 from mm_mhmoe.nn.multiway import Multiway, MultiwayMoE, by_modality, each_modality, ways
+from mm_mhmoe.nn.norms import NormKind, make_norm
 from mm_mhmoe.nn.relative_position import RelativePositions
+from mm_mhmoe.nn.rotary import RotaryPositions
 from mm_mhmoe.nn.router import TopKRouter
 from mm_mhmoe.nn.routing import Routing
 from mm_mhmoe.nn.rows import Rows, sort_rows, weighted_sum
@@ -35,9 +37,11 @@ __all__ = [
     "MultiHeadMoE",
     "Multiway",
     "MultiwayMoE",
+    "NormKind",
     "Past",
     "PatchEmbedding",
     "RelativePositions",
+    "RotaryPositions",
     "Routing",
     "Rows",
     "Segment",
@@ -51,6 +55,7 @@ __all__ = [
     "expert_counts",
     "expert_load",
     "load_balance_loss",
+    "make_norm",
     "patchify",
     "router_z_loss",
     "sort_rows",

@@ -15,6 +15,7 @@ from mm_mhmoe.nn.attention_pass import attention_pass
 from mm_mhmoe.nn.key_values import KeyValues
 from mm_mhmoe.nn.multiway import by_modality, each_modality
 from mm_mhmoe.nn.relative_position import additive_mask
+from mm_mhmoe.nn.rotary import RotaryPositions
 from mm_mhmoe.nn.segments import Segment, causal_text_mask
 
 
@@ -29,18 +30,29 @@ class SelfAttention(nn.Module):
         num_heads: attention heads.
         sub_ln: whether the inner LayerNorm is there.
         multiway: whether pictures and texts have projections and inner LayerNorms of their own.
+        bias: whether the projections have biases.
+        rotary: what tells queries and keys their places; None: nothing does.
     """
 
     def __init__(
-        self, dim: int, num_heads: int, *, sub_ln: bool = True, norm_eps: float = 1e-5, multiway: bool = False
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        sub_ln: bool = True,
+        norm_eps: float = 1e-5,
+        multiway: bool = False,
+        bias: bool = True,
+        rotary: RotaryPositions | None = None,
     ) -> None:
         super().__init__()
         if dim % num_heads:
             raise ValueError(f"dim={dim} is not a multiple of num_heads={num_heads}")
         self.num_heads = num_heads
-        self.qkv = each_modality(lambda: nn.Linear(dim, 3 * dim), multiway)
+        self.qkv = each_modality(lambda: nn.Linear(dim, 3 * dim, bias=bias), multiway)
         self.norm = each_modality(lambda: nn.LayerNorm(dim, eps=norm_eps), multiway) if sub_ln else nn.Identity()
-        self.proj = each_modality(lambda: nn.Linear(dim, dim), multiway)
+        self.proj = each_modality(lambda: nn.Linear(dim, dim, bias=bias), multiway)
+        self.rotary = rotary
 
     def forward(
         self,
@@ -71,6 +83,9 @@ class SelfAttention(nn.Module):
         mask = _mask(segment, qkv_T.device)
         if bias_HNN is not None and segment.image_length:
             mask = additive_mask(bias_HNN, mask, segment, qkv_T.dtype)
+        if self.rotary is not None:
+            places = torch.arange(segment.length, device=qkv_T.device).unsqueeze(0)
+            qkv_T = self.rotary(qkv_T, places if segment.past is None else segment.past.place_BL)
         if kept is None and _prefers_three_products(qkv_T, segment.length):
             return attention_pass(qkv_T, self.num_heads, segment.batch, mask)
         split = qkv_T.view(segment.batch, segment.length, 3, self.num_heads, -1)
@@ -85,6 +100,9 @@ def _mask(segment: Segment, device: torch.device) -> Tensor | None:
     """True where a key may be seen, in a shape that broadcasts to (B, H, L, L), or (B, H, L, P + L) where the segment
     has a past; None: everywhere."""
     mask = None if segment.valid_BL is None else segment.valid_BL[:, None, None, :]
+    if segment.document_BL is not None:
+        same_B1LL = (segment.document_BL.unsqueeze(2) == segment.document_BL.unsqueeze(1)).unsqueeze(1)
+        mask = same_B1LL if mask is None else mask & same_B1LL
     if segment.causal_text:
         causal_LL = causal_text_mask(segment, device)
         mask = causal_LL[None, None] if mask is None else mask & causal_LL

@@ -111,15 +111,31 @@ class ImageEmbedding(nn.Module):
 
 
 class TextEmbedding(nn.Module):
-    """Tokens with learned positions; hidden tokens are replaced by the row of the mask id."""
+    """Tokens with learned positions; hidden tokens are replaced by the row of the mask id.
 
-    def __init__(self, vocab_size: int, max_length: int, dim: int, mask_id: int) -> None:
+    Args:
+        positions: whether there are learned positions.
+        scale: factor on the table's rows, which start as much smaller.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        max_length: int,
+        dim: int,
+        mask_id: int,
+        *,
+        positions: bool = True,
+        scale: float = 1.0,
+    ) -> None:
         super().__init__()
         self.mask_id = mask_id
+        self.scale = scale
         self.tokens = nn.Embedding(vocab_size, dim)
-        self.positions_LD = nn.Parameter(torch.empty(max_length, dim))
-        nn.init.trunc_normal_(self.tokens.weight, std=TOKEN_STD)
-        nn.init.trunc_normal_(self.positions_LD, std=POSITION_STD)
+        self.positions_LD = nn.Parameter(torch.empty(max_length, dim)) if positions else None
+        nn.init.trunc_normal_(self.tokens.weight, std=TOKEN_STD / scale)
+        if self.positions_LD is not None:
+            nn.init.trunc_normal_(self.positions_LD, std=POSITION_STD)
 
     def forward(self, ids_BL: Tensor, masked_BL: Tensor | None = None, place_BL: Tensor | None = None) -> Tensor:
         """(B, L) -> (B, L, D). Raises ValueError for texts longer than the position table.
@@ -127,10 +143,13 @@ class TextEmbedding(nn.Module):
         Args:
             place_BL: the position of each token; None: every row begins at 0.
         """
+        if masked_BL is not None:
+            ids_BL = ids_BL.masked_fill(masked_BL, self.mask_id)
+        x_BLD = self.tokens(ids_BL) if self.scale == 1.0 else self.tokens(ids_BL) * self.scale
+        if self.positions_LD is None:
+            return x_BLD
         length = ids_BL.shape[1] if place_BL is None else int(place_BL.max()) + 1
         if length > len(self.positions_LD):
             raise ValueError(f"texts of {length} tokens, but the encoder has positions for {len(self.positions_LD)}")
-        if masked_BL is not None:
-            ids_BL = ids_BL.masked_fill(masked_BL, self.mask_id)
         positions_LD = self.positions_LD[:length] if place_BL is None else self.positions_LD[place_BL]
-        return self.tokens(ids_BL) + positions_LD
+        return x_BLD + positions_LD

@@ -17,6 +17,7 @@ class Segment(NamedTuple):
         ask.
     causal_text:  whether a text token sees the picture and the texts before it only, and a picture only itself.
     past:         earlier tokens of the same rows, whose keys and values are kept; None: these are all.
+    document_BL:  number of the document that each token belongs to, of which it sees no other; None: no bounds.
     """
 
     batch: int
@@ -25,6 +26,7 @@ class Segment(NamedTuple):
     image_length: int = 0
     causal_text: bool = False
     past: Past | None = None
+    document_BL: Tensor | None = None
 
     @property
     def is_pair(self) -> bool:
@@ -38,10 +40,12 @@ class Past(NamedTuple):
 
     valid_BP:     which of the earlier tokens are real, P of them a row.
     image_length: how many of them are of a picture.
+    place_BL:     positions that the texts of the segment go on at.
     """
 
     valid_BP: Tensor
     image_length: int
+    place_BL: Tensor
 
 
 def causal_text_mask(segment: Segment, device: torch.device) -> Tensor:

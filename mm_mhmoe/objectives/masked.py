@@ -19,6 +19,8 @@ from mm_mhmoe.objectives.cross_entropy import FUSED_FROM, fused_cross_entropy, s
 
 _GRANULE = 64
 STREAMS = ("images", "texts", "pairs")
+LOSSES = ("images", "texts", "pairs_image", "pairs_text")
+FROM_CLS = "_cls"
 
 
 class MaskedLoss(NamedTuple):
@@ -101,7 +103,7 @@ def masked_losses(
                     )
                 guess_BLD = cls_BD.unsqueeze(1) + part.positions_LD[: part.masked_BL.shape[1]]
                 head = nn.Sequential(model.from_cls, part.head)
-                losses[f"{key}_cls"] = part.loss(guess_BLD, part.masked_BL, part.targets_BL, head)
+                losses[key + FROM_CLS] = part.loss(guess_BLD, part.masked_BL, part.targets_BL, head)
     return losses, output
 
 
@@ -145,6 +147,7 @@ def _image_part(model: PretrainModel, target: PictureTarget, images: Images, sta
     if images.masked_BN is None:
         raise ValueError("masked pretraining: a picture stream without patch masks; the data module must make them")
     targets_BN = target.of(images)
+    assert model.encoder.image is not None
     positions_ND = model.encoder.image.positions_ND
     return HiddenPart(
         states.image_BND[:, 1:],

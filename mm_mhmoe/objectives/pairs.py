@@ -16,7 +16,7 @@ from mm_mhmoe.batch import Images, ImageTextBatch, Texts
 from mm_mhmoe.models.encoder import StreamStates
 from mm_mhmoe.models.tasks import PretrainModel
 from mm_mhmoe.objectives.captioning import caption_loss, caption_stream
-from mm_mhmoe.objectives.contrastive import Gather, info_nce, similarities
+from mm_mhmoe.objectives.contrastive import Gather, Similarities, similarities
 from mm_mhmoe.objectives.masked import MaskedLoss
 from mm_mhmoe.objectives.matching import matching_loss, matching_pairs
 
@@ -39,6 +39,12 @@ class PairObjectives:
             raise ValueError(
                 "itm_loss=true needs contrastive_loss=true, whose similarities choose its negatives; set both"
             )
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """Names of the losses that `pair_losses` gives."""
+        asked = {"pairs_caption": self.caption, "pairs_contrastive": self.contrastive, "pairs_itm": self.itm}
+        return tuple(name for name, is_asked in asked.items() if is_asked)
 
 
 def pair_streams(pairs: ImageTextBatch | None, objectives: PairObjectives) -> list[ImageTextBatch]:
@@ -76,26 +82,29 @@ def pair_losses(
         assert text_BLD is not None and pairs.texts is not None
         losses["pairs_caption"] = caption_loss(text_BLD, pairs.texts, model.text_head)
     if objectives.contrastive:
-        losses["pairs_contrastive"], logits_BB = _contrastive(model, states[-2], states[-1], gather)
+        losses["pairs_contrastive"], similar = _contrastive(model, states[-2], states[-1], gather)
         if objectives.itm:
             assert model.match_head is not None
-            image_BND = model.encoder(matching_pairs(pairs, logits_BB)).streams[0].image_BND
+            image_BND = model.encoder(matching_pairs(pairs, similar)).streams[0].image_BND
             assert image_BND is not None
-            losses["pairs_itm"] = matching_loss(image_BND[:, 0], model.match_head)
+            losses["pairs_itm"] = matching_loss(_cls(image_BND), model.match_head)
     return losses
 
 
 def _contrastive(
     model: PretrainModel, pictures: StreamStates, texts: StreamStates, gather: Gather | None
-) -> tuple[MaskedLoss, Tensor]:
-    """The loss, and the scaled similarities within the batch, out of the graph."""
+) -> tuple[MaskedLoss, Similarities]:
+    """The loss, and the similarities that it compares."""
     head, image_BND, text_BLD = model.contrastive_head, pictures.image_BND, texts.text_BLD
     if head is None:
         raise ValueError("contrastive_loss=true: the model has no contrastive head; build it with an embed_dim")
     assert image_BND is not None and text_BLD is not None
-    image_BP, text_BP = head.embed_image(image_BND[:, 0]), head.embed_text(text_BLD[:, 0])
-    loss = info_nce(image_BP, text_BP, head.scale, gather)
-    logits_BB = similarities(image_BP, text_BP, head.scale).detach()
-    own_B = torch.arange(len(logits_BB), device=logits_BB.device)
-    correct = (logits_BB.argmax(dim=1) == own_B).sum() + (logits_BB.argmax(dim=0) == own_B).sum()
-    return MaskedLoss(loss, 2 * len(logits_BB), correct), logits_BB
+    image_BP, text_BP = head.embed_image(_cls(image_BND)), head.embed_text(_cls(text_BLD))
+    similar = similarities(image_BP, text_BP, head.scale, gather)
+    right = [(logits_BG.argmax(dim=1) == similar.own_B).sum() for logits_BG in similar[:2]]
+    return MaskedLoss(similar.loss(), 2 * len(image_BP), torch.stack(right).sum()), similar
+
+
+def _cls(states_BLD: Tensor) -> Tensor:
+    """The first state of each row, copied: a view would keep all states until the backward pass."""
+    return states_BLD[:, 0].contiguous()

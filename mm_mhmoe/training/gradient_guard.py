@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from mm_mhmoe.batch import ImageTextBatch
+from mm_mhmoe.training.interrupted import RunFailed
 from mm_mhmoe.training.run_warnings import RunWarnings
 
 SKIPPED = "skipped_steps.jsonl"
@@ -28,14 +29,15 @@ class GradientGuard(L.Callback):
 
     All ranks skip together. A skipped step counts as a step: the schedule and the data go on. Weights, the optimiser's
     state and the model's buffers (codebook, router biases) stay as they were before it. Each rank writes a line with
-    its losses and the keys of its samples. Under fp16 a gradient that overflows while the loss is finite is what the
-    loss scale is for: the scaler skips that step itself, and it counts as no failure. Once the scale has come down to 1
-    it does count: such a gradient is not finite without a scale either, and the scale would go on falling for ever.
+    its losses and the keys of its samples into the file; on the terminal the first one speaks. Under fp16 a gradient
+    that overflows while the loss is finite is what the loss scale is for: the scaler skips that step itself, and it
+    counts as no failure. Once the scale has come down to 1 it does count: such a gradient is not finite without a scale
+    either, and the scale would go on falling for ever.
 
     Args:
         out: directory of the run, for skipped_steps.jsonl.
         clip_norm: gradients are clipped to this norm; 0: never.
-        max_skipped: steps in a row that may be skipped; one more ends the run.
+        max_skipped: steps in a row that may be skipped; the next one that would have to be ends the run.
     """
 
     def __init__(self, out: Path, warn: RunWarnings, *, clip_norm: float, max_skipped: int) -> None:
@@ -92,12 +94,12 @@ class GradientGuard(L.Callback):
         self._write(step, trainer.global_rank, losses)
         numbers = f"loss {sum(losses):g}, gradient norm {self.norm:g}"
         if self._in_a_row > self.max_skipped:
-            raise ValueError(
+            raise RunFailed(
                 f"step {step} has a loss or gradient that is not finite ({numbers}), and run.max_skipped="
-                f"{self.max_skipped} steps before it had to be skipped; {self.out / SKIPPED} lists their samples. The "
-                "weights are those before these steps. Lower optim.lr or optim.clip_norm, lengthen optim.warmup_steps, "
-                f"or try run.precision=32-true: anew, or from one of {self.out / 'checkpoints'}, if the loss was still "
-                "good there, with --out NEW --resume CHECKPOINT"
+                f"{self.max_skipped} steps right before it had to be skipped; {self.out / SKIPPED} lists their "
+                "samples. The weights are those before these steps. Lower optim.lr or optim.clip_norm, lengthen "
+                f"optim.warmup_steps, or try run.precision=32-true: anew, or from one of {self.out / 'checkpoints'}, "
+                "if the loss was still good there, with --out NEW --resume CHECKPOINT"
             )
         self.warn.say(
             step,

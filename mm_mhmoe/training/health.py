@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from mm_mhmoe.analysis.load import active_share, load_entropy
+from mm_mhmoe.analysis.routing_sums import place_name
+from mm_mhmoe.models.upcycling.layers import Place
 
 SPIKE = 1.5
 """A loss of so many times the running median is a spike."""
@@ -47,17 +49,23 @@ def spike_advice(loss: float, median: float | None) -> str:
     )
 
 
-def collapse_advice(counts: Mapping[int, Tensor]) -> str:
+def collapse_advice(counts: Mapping[Place, Tensor]) -> str:
     """What to try when routers send everything to a few experts; nothing otherwise.
 
     Args:
-        counts: choices that each expert of a sparse layer computed, by the layer's index.
+        counts: choices that each expert of a sparse layer, or of a pool of it, computed. One without any tells nothing.
     """
-    found = {layer: (active_share(counts_E, USED), load_entropy(counts_E)) for layer, counts_E in counts.items()}
-    bad = {layer: both for layer, both in found.items() if both[0] < LEAST_USED or both[1] < LEAST_ENTROPY}
+    found = {
+        place: (active_share(counts_E, USED), load_entropy(counts_E))
+        for place, counts_E in counts.items()
+        if counts_E.any()
+    }
+    bad = {place: both for place, both in found.items() if both[0] < LEAST_USED or both[1] < LEAST_ENTROPY}
     if not bad:
         return ""
-    layers = ", ".join(f"layer {layer} ({used:.0%}, entropy {entropy:.2f})" for layer, (used, entropy) in bad.items())
+    layers = ", ".join(
+        f"layer {place_name(place)} ({used:.0%}, entropy {entropy:.2f})" for place, (used, entropy) in bad.items()
+    )
     return (
         f"routers use few of their experts: {layers}. Raise moe.balance_loss_weight or moe.z_loss_weight, lower "
         "optim.lr, lengthen optim.warmup_steps, or try moe.router=sigmoid_bias with moe.balance_loss_weight=0"

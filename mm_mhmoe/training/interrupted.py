@@ -12,6 +12,10 @@ def is_first_process() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
+class RunFailed(ValueError):
+    """What ends a run on all of its processes at the same step, so that the first one alone needs to say it."""
+
+
 class Interrupted(RuntimeError):
     """A run that was stopped by a signal after its checkpoint was written."""
 

@@ -15,6 +15,7 @@ from mm_mhmoe.analysis.routing_sums import RoutingSums, routing_sums
 from mm_mhmoe.analysis.token_groups import MODALITIES, modality_groups
 from mm_mhmoe.models.encoder import EncoderOutput
 from mm_mhmoe.models.tasks import TaskModel
+from mm_mhmoe.models.upcycling.layers import Place
 from mm_mhmoe.training.health import collapse_advice
 from mm_mhmoe.training.run_warnings import RunWarnings
 
@@ -22,7 +23,8 @@ THRESHOLDS = (0.1, 0.5, 0.9)
 
 
 class RoutingLog(L.Callback):
-    """Writes `routing/{image,text}/{statistic}` at the first step and then every so many: means over sparse layers.
+    """Writes `routing/{image,text}/{statistic}` at the first step and then every so many: means over sparse layers, or
+    over the pools of experts that see such tokens.
 
     The statistics are those of `group_statistics`, over the tokens of the step's batch on all ranks, hidden ones
     included. Nothing is written for a dense encoder. From the second row on, it warns of routers that have collapsed.
@@ -67,8 +69,8 @@ class RoutingLog(L.Callback):
 
 def modality_sums(
     output: EncoderOutput, *, sum_over_ranks: Callable[[Tensor], Tensor] = lambda sums: sums
-) -> dict[int, RoutingSums]:
-    """Sums of every sparse layer by its block's index, over pictures and over texts, of all ranks."""
+) -> dict[Place, RoutingSums]:
+    """Sums of every sparse layer or pool of experts, over pictures and over texts, of all ranks."""
     layers = routing_sums(output, modality_groups(output))
     parts = [getattr(sums, f.name) for sums in layers.values() for f in fields(sums)]
     # One collective call for everything; splitting it up again needs no more than the shapes.
@@ -77,7 +79,7 @@ def modality_sums(
     return {layer: RoutingSums(**{f.name: next(summed) for f in fields(sums)}) for layer, sums in layers.items()}
 
 
-def routing_values(layers: Mapping[int, RoutingSums], *, experts_choose: bool) -> dict[str, float]:
+def routing_values(layers: Mapping[Place, RoutingSums], *, experts_choose: bool) -> dict[str, float]:
     """`routing/{image,text}/{statistic}` of one step. A modality without tokens is left out."""
     return {
         f"routing/{modality}/{name}": value

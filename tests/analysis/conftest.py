@@ -13,6 +13,7 @@ from mm_mhmoe.batch import Images, ImageTextBatch, PretrainBatch, Texts
 from mm_mhmoe.config import EncoderConfig
 from mm_mhmoe.models.tasks import PretrainModel
 from mm_mhmoe.objectives.masked import masked_losses
+from mm_mhmoe.objectives.pairs import PairObjectives, pair_losses, pair_streams
 from mm_mhmoe.objectives.picture_targets import CodeTarget
 from mm_mhmoe.objectives.sparse import auxiliary_losses
 
@@ -48,12 +49,16 @@ def run_step(config: EncoderConfig, work: Workload, model: PretrainModel) -> tor
     def codes(pixels_BCHW: torch.Tensor) -> torch.Tensor:
         return torch.randint(0, model.num_codes, (len(pixels_BCHW), config.vision.num_patches))
 
+    objectives = PairObjectives(caption=work.caption_loss, contrastive=work.contrastive_loss, itm=work.itm_loss)
+    extra = pair_streams(pairs, objectives)
     losses, output = masked_losses(
         model,
         CodeTarget(SimpleNamespace(codes=codes)),
         PretrainBatch(images=images, texts=texts, pairs=pairs),
         from_cls=work.cls_loss,
+        extra=extra,
     )
+    losses |= pair_losses(model, pairs, output.streams[len(output.streams) - len(extra) :], objectives)
     auxiliary = auxiliary_losses(output.routing, config.moe)
     return torch.stack([part.loss for part in losses.values()] + list(auxiliary.values())).sum()
 

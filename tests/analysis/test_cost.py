@@ -15,9 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mm_mhmoe.analysis.cost import active_share, step_flops, token_flops
 from mm_mhmoe.analysis.workload import Workload
-from mm_mhmoe.config import MoEConfig
+from mm_mhmoe.config import EncoderConfig, MoEConfig
 from mm_mhmoe.models.builder import build_encoder
 from mm_mhmoe.models.tasks import PretrainModel
+from mm_mhmoe.objectives.contrastive import similarities
 
 
 def attention(query, key, value, attn_mask=None):
@@ -90,6 +91,42 @@ def test_a_training_step_against_torchs_counter(config, pretraining_step, ffn, r
         assert counter.get_total_flops() == expected.total
         loss.backward()
     assert counter.get_total_flops() == expected.training
+
+
+@pytest.mark.parametrize("ffn", ["dense", "mh_moe"])
+@pytest.mark.parametrize(
+    "asked", [{"caption_loss"}, {"contrastive_loss"}, {"contrastive_loss", "itm_loss"}, {"caption_loss", "cls_loss"}]
+)
+def test_what_else_is_asked_of_pairs_against_torchs_counter(config, pretraining_step, ffn, asked) -> None:
+    """64 captions of 7 predicted tokens, and 64 masked positions a stream and modality, or multiples of that."""
+    made = config(ffn=ffn, depth=3, moe=MoEConfig(num_experts=4, every=2, expert_bias=False))
+    work = Workload(batch_images=16, batch_pairs=64, image_mask=0.25, pair_image_mask=0.25, pair_text_mask=4 / 6,
+                    embed_dim=12, **dict.fromkeys(asked, True))  # fmt: skip
+    model = PretrainModel(made, 24, embed_dim=12)
+    expected = step_flops(made, work, num_codes=24)
+    counter = FlopCounterMode(display=False)
+    with mock.patch.object(F, "scaled_dot_product_attention", attention), counter:
+        loss = pretraining_step(made, work, model)
+        assert counter.get_total_flops() == expected.total
+        loss.backward()
+    assert counter.get_total_flops() == expected.training
+
+
+def test_similarities_with_the_pairs_of_other_ranks_against_torchs_counter() -> None:
+    """Six own pairs of 18 on three ranks, whose others are played by copies; embeddings 5 wide."""
+    made = EncoderConfig(dim=32, num_heads=2)
+    alone, three = (
+        step_flops(made, Workload(batch_pairs=6, contrastive_loss=True, embed_dim=5), 24, ranks=ranks).task_heads
+        for ranks in (1, 3)
+    )
+    image_BP, text_BP = torch.randn(2, 6, 5)
+    measured = []
+    for gather in (None, lambda own_BP: (own_BP.repeat(3, 1), 0)):
+        counter = FlopCounterMode(display=False)
+        with counter:
+            similarities(image_BP, text_BP, torch.tensor(2.0), gather)
+        measured.append(counter.get_total_flops())
+    assert measured[0] == 2 * 6 * 6 * 5 and measured[1] - measured[0] == three - alone
 
 
 def test_flops_parity_leaves_only_the_router_and_rounding(config) -> None:

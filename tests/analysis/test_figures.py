@@ -19,10 +19,12 @@ from mm_mhmoe.analysis.figures.maps import assignment_maps
 from mm_mhmoe.analysis.figures.style import Drawing, expert_colours, ink_on, ordered_colours, render
 
 LOADS = {
-    "a": {"image": torch.tensor([[4, 4, 0, 0], [3, 3, 1, 1]]), "text": torch.tensor([[2, 2, 2, 2], [1, 1, 3, 3]])},
-    "b": {"image": torch.tensor([[1, 1]]), "text": torch.tensor([[0, 8]])},
+    "a": {
+        "image": {1: torch.tensor([4, 4, 0, 0]), 3: torch.tensor([3, 3, 1, 1])},
+        "text": {1: torch.tensor([2, 2, 2, 2]), 3: torch.tensor([1, 1, 3, 3])},
+    },
+    "b": {"image": {3: torch.tensor([1, 1])}, "text": {3: torch.tensor([0, 8])}},
 }
-LAYERS = {"a": [2, 4], "b": [4]}
 
 
 def opened(drawing: Drawing) -> Image.Image:
@@ -37,7 +39,7 @@ def texts(axis) -> list[str]:
 
 
 def test_activation_draws_the_shares() -> None:
-    drawing = activation(LOADS, LAYERS, threshold=0.75, sweep=(0.5, 1.5))
+    drawing = activation(LOADS, threshold=0.75, sweep=(0.5, 1.5))
     image, text, swept = drawing.figure.axes
     heights = [[bar.get_height() for bar in bars] for bars in image.containers]
     assert heights == [[0.5, 0.5], [1.0]]  # 3 of a mean of 2 counts, 1 does not
@@ -48,17 +50,50 @@ def test_activation_draws_the_shares() -> None:
 
 
 def test_models_of_one_layer_stand_at_that_layer() -> None:
-    image = activation(LOADS, LAYERS, threshold=0.5, sweep=(0.5,)).figure.axes[0]
+    image = activation(LOADS, threshold=0.5, sweep=(0.5,)).figure.axes[0]
     ticks = [tick.get_text() for tick in image.get_xticklabels()]
     ((only,),) = [tuple(bars) for bars in image.containers[1:]]
     assert ticks == ["2", "4"] and ticks[round(only.get_x() + only.get_width() / 2)] == "4"
 
 
 def test_load_is_in_even_loads() -> None:
-    drawing = expert_load(LOADS, LAYERS)
+    drawing = expert_load(LOADS)
     assert texts(drawing.figure.axes[0]) == ["2.0", "2.0", "0.0", "0.0", "1.5", "1.5", "0.5", "0.5"]
     assert texts(drawing.figure.axes[3]) == ["0.0", "2.0"]
     opened(drawing)
+
+
+def test_experts_of_pairs_stand_beside_those_of_single_streams() -> None:
+    """Two pools in layer 2, and in layer 4 one of pairs more; a second model has one pool a layer."""
+    pools = {
+        "image": {
+            (1, "image"): torch.tensor([4, 4]),
+            (3, "image"): torch.tensor([3, 1]),
+            (3, "pair"): torch.tensor([0, 8]),
+        },
+        "text": {(1, "text"): torch.tensor([2, 2]), (3, "pair"): torch.tensor([6, 2])},
+    }
+    loads = {"m": pools, "one": {"image": {3: torch.tensor([1, 1, 6, 0])}, "text": {3: torch.tensor([1, 1, 1, 1])}}}
+    drawing = activation(loads, threshold=0.5, sweep=(0.5, 1.25))
+    image, text, swept = drawing.figure.axes
+    assert [tick.get_text() for tick in image.get_xticklabels()] == ["2", "4", "4\npairs"]
+    assert [tick.get_text() for tick in text.get_xticklabels()] == ["2", "4", "4\npairs"]
+    assert [[bar.get_height() for bar in bars] for bars in image.containers] == [[1.0, 0.5, 0.5], [0.25]]
+    assert [[bar.get_height() for bar in bars] for bars in text.containers] == [[1.0, 0.5], [1.0]]
+    # m: (4, 4), (3, 1), (2, 2) and of all pairs (6, 10): no more than 1.25 even loads; one: (2, 2, 7, 1).
+    assert [list(line.get_ydata()) for line in swept.lines[:2]] == [
+        [(1 + 1 + 0.5 + 1) / 4, 0.5 / 4],
+        [0.75, 0.25],
+    ]
+    heat = expert_load(loads)
+    assert texts(heat.figure.axes[0]) == ["1.0", "1.0", "1.5", "0.5", "0.0", "2.0"]
+    assert [tick.get_text() for tick in heat.figure.axes[0].get_yticklabels()] == [
+        "layer 2",
+        "layer 4",
+        "layer 4 pairs",
+    ]
+    for made in (drawing, heat):
+        opened(made)
 
 
 def test_maps_show_every_head_and_what_differs() -> None:
@@ -110,7 +145,7 @@ def test_course_of_training() -> None:
 def test_a_caption_gets_room_of_its_own() -> None:
     heights = []
     for caption in ("short", "a long sentence. " * 40):
-        drawing = activation(LOADS, LAYERS, threshold=0.5, sweep=(0.5,))
+        drawing = activation(LOADS, threshold=0.5, sweep=(0.5,))
         picture = opened(Drawing(drawing.figure, caption))
         heights.append(picture.height)
         assert min(picture.convert("L").crop((0, 0, 4, picture.height)).getdata()) == 255  # nothing is cut off left

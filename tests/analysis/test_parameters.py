@@ -179,3 +179,10 @@ def test_multi_modal_models_of_the_paper(experts: int) -> None:
     assert multi_modal("dense", experts) == pytest.approx(277, abs=1)
     assert multi_modal("moe", experts) == pytest.approx(MULTI_MODAL[experts][0], rel=0.04)
     assert multi_modal("mh_moe", experts) == pytest.approx(MULTI_MODAL[experts][1], rel=0.04)
+
+
+def test_heads_of_pairs(config) -> None:
+    made = config()
+    counted = count_parameters(made, num_codes=24, embed_dim=6)
+    assert counted.by_part() == real(PretrainModel(made, 24, embed_dim=6))
+    assert counted.task_heads > count_parameters(made, num_codes=24).task_heads

@@ -89,4 +89,5 @@ def test_nobody_drops_where_experts_choose() -> None:
 
 def test_means_over_layers() -> None:
     assert mean_statistics([{"a": 1.0, "b": 2.0}, {"a": 2.0, "b": math.nan}]) == {"a": 1.5}
-    assert mean_statistics([{"a": 1.0}, {}]) == {} and mean_statistics([]) == {}
+    assert mean_statistics([{"a": 1.0}, {"b": 1.0}]) == {} and mean_statistics([]) == {}
+    assert mean_statistics([{}, {"a": 1.0}, {"a": 2.0}]) == {"a": 1.5}  # the first sees nothing of the group

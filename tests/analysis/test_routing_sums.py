@@ -77,6 +77,37 @@ def test_sums_against_a_loop(config, stream, name: str) -> None:
         assert any(sums.alone_G.sum() > 0 for sums in found.values())
 
 
+@pytest.mark.parametrize("router", ["top_k", "expert_choice"])
+def test_pools_against_a_loop_over_each_of_them(config, stream, router: str) -> None:
+    """Pictures, texts and, in the last layer, pairs have experts of their own. A pool's own routing is of its tokens
+    alone, in their order."""
+    torch.manual_seed(0)
+    moe = MoEConfig(num_experts=5, top_k=2, heads=4, every=1, router=router)
+    encoder = build_encoder(config(moe=moe, multiway=True, vl_layers=1)).eval()
+    output = encoder(stream("images"), stream("pairs"), stream("texts", seed=1))
+    found = routing_sums(output, modality_groups(output))
+    assert list(found) == [(0, "image"), (0, "text"), (1, "image"), (1, "text"), (1, "pair")]
+    is_pair_T = torch.zeros_like(output.is_text_T)
+    is_pair_T[3 * 17 : 3 * 17 + 3 * 25] = True
+    for (layer, way), sums in found.items():
+        pool = output.routing[layer].routing.pools[("image", "text", "pair").index(way)]
+        inside_T = {"image": ~output.is_text_T, "text": output.is_text_T}.get(way, is_pair_T)
+        inside_T = inside_T & ~is_pair_T if layer == 1 and way != "pair" else inside_T
+        own = output._replace(valid_T=output.valid_T[inside_T])
+        expected = brute_force(own, pool, modality_groups(output)[inside_T])
+        for field in fields(sums):
+            assert getattr(sums, field.name).tolist() == expected[field.name], (layer, way, field.name)
+
+
+def test_a_pool_without_tokens_has_sums_of_zero(config, stream) -> None:
+    moe = MoEConfig(num_experts=5, top_k=2, heads=4, every=1)
+    output = build_encoder(config(moe=moe, multiway=True, vl_layers=1)).eval()(stream("images"))
+    found = routing_sums(output, modality_groups(output))
+    assert found[1, "image"].tokens_G.tolist() == [3 * 17, 0]
+    for place in ((0, "text"), (1, "text"), (1, "pair")):
+        assert all(not getattr(found[place], field.name).any() for field in fields(found[place]))
+
+
 def test_what_stands_in_padding_changes_nothing(config, stream) -> None:
     torch.manual_seed(0)
     output = build_encoder(config())(stream("pairs"))

@@ -16,6 +16,17 @@ def test_streams_and_tokens(config) -> None:
     assert Workload(batch_texts=4).streams(config()) == [(4, 8)]
 
 
+def test_streams_that_other_objectives_add(config) -> None:
+    """Of 5 pairs: captions in the same pass, pictures and texts alone in the same pass, 15 rows in a second one."""
+    asked = Workload(batch_texts=2, batch_pairs=5, caption_loss=True, contrastive_loss=True, itm_loss=True)
+    assert asked.passes(config()) == [
+        [(2, 0, 8, False), (5, 17, 8, False), (5, 17, 8, True), (5, 17, 0, False), (5, 0, 8, False)],
+        [(15, 17, 8, False)],
+    ]
+    assert (asked.pictures, asked.texts) == (5 * 6, 2 + 5 * 6)
+    assert (asked.caption_words(config()), asked.compared, asked.matched) == (5 * 7, 5, 15)
+
+
 def test_hidden_patches_are_those_of_the_masks(config) -> None:
     for share in (0.0, 0.1, 0.4, 0.75):
         drawn = sum(int(block_mask(4, share, sample_rng(0, 0, str(i), "images")).sum()) for i in range(5))
@@ -34,7 +45,13 @@ def test_hidden_words_are_those_of_the_masks_on_average(config, share) -> None:
 
 @pytest.mark.parametrize(
     ("values", "named"),
-    [({}, "all 0"), ({"batch_texts": -1}, "batch_texts=-1"), ({"batch_texts": 1, "text_mask": 1.5}, "text_mask=1.5")],
+    [
+        ({}, "all 0"),
+        ({"batch_texts": -1}, "batch_texts=-1"),
+        ({"batch_texts": 1, "text_mask": 1.5}, "text_mask=1.5"),
+        ({"batch_texts": 1, "caption_loss": True}, "batch_pairs=0; set it to 2"),
+        ({"batch_pairs": 2, "itm_loss": True}, "needs contrastive_loss=true"),
+    ],
 )
 def test_errors(values, named) -> None:
     with pytest.raises(ValueError, match=named):

@@ -51,7 +51,7 @@ def test_numbers_are_those_of_the_encoder(run, saved, dataset, tokenizer) -> Non
             model.encoder(batch) for batch in iterate_pairs(dataset, tokenizer, model.vision, model.text, 24)
         )
     assert found["layers"].keys() == {"1", "2"}
-    assert found["loads"]["image"] == [load.image_E.tolist() for load in loads]
+    assert found["loads"]["image"] == {str(load.layer + 1): load.image_E.tolist() for load in loads}
     for load_ in loads:
         layer = found["layers"][str(load_.layer + 1)]
         assert layer["text"]["load_entropy"] == pytest.approx(load_entropy(load_.text_E))
@@ -74,8 +74,34 @@ def test_expert_choice_drops_nothing_but_leaves_sub_tokens_alone(run, saved) -> 
     (found,) = run(saved("m", moe=moe))["models"].values()
     assert "dropped" not in found["mean"]["image"] and found["mean"]["image"]["alone"] > 0.0
     # Each expert takes the same number of all tokens of a batch.
-    together = [[i + t for i, t in zip(*rows, strict=True)] for rows in zip(*found["loads"].values(), strict=True)]
+    together = [
+        [i + t for i, t in zip(*rows, strict=True)]
+        for rows in zip(*(own.values() for own in found["loads"].values()), strict=True)
+    ]
     assert all(len(set(load_)) == 1 for load_ in together)
+
+
+def test_experts_of_pictures_texts_and_pairs(run, saved, tmp_path: Path, capsys) -> None:
+    """Two pools in the first layer, three in the second, of which pairs use their own; beside a model without pools."""
+    source = saved("pools", multiway=True, vl_layers=1, moe=MoEConfig(num_experts=5, top_k=2, heads=4, every=1))
+    found = run(source, compare=saved("one"))
+    model = found["models"]["pools"]
+    assert model["layers"].keys() == {"1 image", "1 text", "2 image", "2 text", "2 pair"}
+    assert {m: list(own) for m, own in model["loads"].items()} == {
+        "image": ["1 image", "2 pair"],
+        "text": ["1 text", "2 pair"],
+    }
+    assert all(len(counts) == 5 for own in model["loads"].values() for counts in own.values())
+    assert model["layers"]["2 image"]["image"] == model["layers"]["1 image"]["text"] == {}
+    together = [i + t for i, t in zip(*(own["2 pair"] for own in model["loads"].values()), strict=True)]
+    shares = [active_share(torch.tensor(c), 0.9) for c in (model["loads"]["image"]["1 image"],
+                                                           model["loads"]["text"]["1 text"], together)]  # fmt: skip
+    assert model["activation"]["0.9"] == pytest.approx(sum(shares) / 3)
+    assert model["mean"]["image"]["load_entropy"] == pytest.approx(
+        sum(model["layers"][place]["image"]["load_entropy"] for place in ("1 image", "2 pair")) / 2
+    )
+    assert 1.0 <= model["mean"]["word"]["diversity"] <= 4.0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*FIGURES, "analysis.json"}
 
 
 def test_models_side_by_side(run, saved, capsys) -> None:

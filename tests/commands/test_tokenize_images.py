@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -84,6 +86,20 @@ def test_the_same_codes_and_losses_as_on_the_fly(codes, cached, batches, model, 
             for name, part in masked_losses(encoder, target, ours)[0].items():
                 assert part.loss.item() == masked_losses(encoder, target, theirs)[0][name].loss.item()
     assert len(seen) > 2 and "takes" not in capsys.readouterr().out
+
+
+def test_16_mixed_on_a_cpu_is_what_lightning_makes_of_it(codes, shards, batches, tmp_path) -> None:
+    """Truth: Lightning's own word for the precision, and autocast in it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        named = str(L.Trainer(accelerator="cpu", precision="16-mixed", logger=False, barebones=True).precision)
+    assert named == "bf16-mixed"
+    out = cache(tmp_path / "out", codes, shards, precision="16-mixed", epochs=1)
+    known = replace(DATA, codes=str(out))
+    (read,) = batches(known, recipe(codes, precision=named), num_steps=1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = load(codes).codes(read.images.images.pixels_BCHW)
+    assert torch.equal(read.images.images.codes_BN, expected)
 
 
 def test_streams_and_epochs_have_codes_of_their_own(cached) -> None:

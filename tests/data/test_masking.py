@@ -13,6 +13,7 @@ from mm_mhmoe_data.masking import (
     cube_mask,
     image_mask,
     random_mask,
+    sample_draws,
     sample_rng,
     text_mask,
     whole_word_mask,
@@ -108,6 +109,25 @@ def test_sample_rng_is_the_same_in_another_process() -> None:
     code = "from mm_mhmoe_data.masking import *; print(sample_rng(3, 1, 'key', 'pairs').integers(2**63))"
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert int(out) == int(sample_rng(3, 1, "key", "pairs").integers(2**63))
+
+
+def test_sample_draws_depend_on_every_argument_and_are_those_of_the_hash() -> None:
+    states = [(0, 0, "a", "s"), (1, 0, "a", "s"), (0, 1, "a", "s"), (0, 0, "b", "s"), (0, 0, "a", "t")]
+    drawn = [sample_draws(*state) for state in states]
+    assert len({number for draws in drawn for number in draws}) == 8 * len(states)
+    out = subprocess.run(["b2sum"], input=b"3/1/key/pairs", check=True, capture_output=True).stdout  # 64 bytes
+    first, last = (int.from_bytes(bytes.fromhex(out[i : i + 16].decode()), "little") for i in (0, 112))
+    assert sample_draws(3, 1, "key", "pairs")[::7] == pytest.approx((first / 2**64, last / 2**64), abs=2**-53)
+
+
+def test_sample_draws_are_uniform_and_unrelated() -> None:
+    draws_n8 = np.array([sample_draws(0, n // 500, str(n % 500), "s") for n in range(4000)])
+    assert draws_n8.min() >= 0 and draws_n8.max() < 1
+    counts = np.stack([np.bincount((column * 20).astype(int), minlength=20) for column in draws_n8.T])
+    # chi-squared of 20 cells: mean 19, standard deviation 6.2
+    assert (((counts - 200) ** 2 / 200).sum(1) < 19 + 5 * 6.2).all()
+    related = np.corrcoef(np.concatenate([draws_n8[:-1], draws_n8[1:]], 1).T) - np.eye(16)
+    assert np.abs(related).max() < 5 / 4000**0.5
 
 
 @settings(max_examples=100, deadline=None)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mm_mhmoe_data.masking import block_mask, cube_mask, sample_rng
+from mm_mhmoe_data.masking import block_mask, cube_mask, sample_draws, sample_rng
 from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_data.samples import Captions, Pictures, Stream, begins_word
 from mm_mhmoe_data.sampling import Pick
@@ -31,9 +31,10 @@ def test_a_batch_is_its_samples_one_by_one(dataset: ShardDataset) -> None:
     images = Stream(dataset, pictures, None)(PICKS).images
     assert images is not None and images.masked_BN is not None
     for row, (epoch, index) in enumerate(PICKS):
-        rng = sample_rng(5, epoch, dataset.keys[index], "pairs/picture")
-        assert torch.equal(images.pixels_BCHW[row], transform(dataset.picture(index), rng))
-        assert torch.equal(images.masked_BN[row], block_mask(8, 0.4, rng))
+        state = 5, epoch, dataset.keys[index]
+        crop_CHW = transform(dataset.picture(index), sample_draws(*state, "pairs/crop"))
+        assert torch.equal(images.pixels_BCHW[row], crop_CHW)
+        assert torch.equal(images.masked_BN[row], block_mask(8, 0.4, sample_rng(*state, "pairs/picture")))
 
 
 def test_patch_masks_are_of_the_kind_asked_for(dataset: ShardDataset) -> None:
@@ -42,8 +43,7 @@ def test_patch_masks_are_of_the_kind_asked_for(dataset: ShardDataset) -> None:
     pictures = Pictures(dataset, transform, mask_kind="cube", mask_unit=4, **options)  # type: ignore[arg-type]
     for pick in PICKS:
         rng = sample_rng(5, pick.epoch, dataset.keys[pick.sample], "pairs/picture")
-        transform(dataset.picture(pick.sample), rng)
-        found = pictures(pick, pictures.rng(pick))
+        found = pictures(pick)
         assert found.masked_N is not None and torch.equal(found.masked_N, cube_mask(8, 0.4, rng, unit=4))
 
 
@@ -59,7 +59,7 @@ def test_pixels_lie_in_the_memory_that_is_handed_in(dataset: ShardDataset) -> No
     pixels_BCHW = Stream(dataset, pictures, None)(PICKS, empty).images.pixels_BCHW  # type: ignore[union-attr]
     assert asked == [((4, 32, 32, 3), torch.uint8)]
     assert pixels_BCHW.shape == (4, 3, 32, 32) and pixels_BCHW.data_ptr() == memory.data_ptr()
-    assert torch.equal(pixels_BCHW, torch.stack([pictures(pick, pictures.rng(pick)).pixels_CHW for pick in PICKS]))
+    assert torch.equal(pixels_BCHW, torch.stack([pictures(pick).pixels_CHW for pick in PICKS]))
 
 
 def test_only_pictures_whose_caption_names_no_side_are_flipped(
@@ -125,3 +125,13 @@ def test_one_of_several_captions_is_drawn_where_the_data_set_says_so(
     assert said() == whole and said(captions="lines") == lines
     (tmp_path / "root" / "dataset_type.txt").write_text("retrieval")
     assert said() == lines and said(captions="whole") == whole
+
+
+def test_one_caption_of_all_languages_is_drawn(tmp_path: Path, tokenizer: Tokenizer, text: TextConfig) -> None:
+    told = b'{"captions": {"en": "red star", "fr": "etoile rouge"}}'
+    samples = [Sample(key="a", parts={"txt": b"red star", "json": told}), Sample(key="b", parts={"txt": b"bird"})]
+    write_shards(samples, tmp_path, 0, 2)
+    captions = Captions(ShardDataset(tmp_path, "texts"), tokenizer, text, stream="s", seed=0, captions="languages")
+    assert {captions(Pick(epoch, 0)).text for epoch in range(20)} == {"red star", "etoile rouge"}
+    with pytest.raises(ValueError, match="sample b has no captions by language"):
+        captions(Pick(0, 1))

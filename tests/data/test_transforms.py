@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mm_mhmoe_data.masking import sample_rng
+from mm_mhmoe_data.masking import sample_draws
 from mm_mhmoe_data.transforms import EvalTransform, TrainTransform, resize
 from PIL import Image
 from torchvision.transforms import InterpolationMode
@@ -18,18 +18,22 @@ def _picture(height: int, width: int) -> torch.Tensor:
     return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
+def draws(seed: int) -> list[float]:
+    return np.random.default_rng(seed).random(8).tolist()
+
+
 @settings(max_examples=60, deadline=None)
 @given(height=st.integers(1, 90), width=st.integers(1, 90), seed=st.integers(0, 2**32))
 def test_both_give_uint8_squares(height: int, width: int, seed: int) -> None:
     picture = _picture(height, width)
-    for out in (TrainTransform(16)(picture, np.random.default_rng(seed)), EvalTransform(16)(picture)):
+    for out in (TrainTransform(16)(picture, draws(seed)), EvalTransform(16)(picture)):
         assert out.shape == (3, 16, 16) and out.dtype == torch.uint8
 
 
 def test_a_crop_is_a_function_of_seed_epoch_and_key() -> None:
     picture, transform = _picture(40, 40), TrainTransform(24, flip="on", jitter=0.4)
-    out = [transform(picture, sample_rng(0, epoch, key, "s")) for epoch in range(3) for key in "ab"]
-    again = [transform(picture, sample_rng(0, epoch, key, "s")) for epoch in range(3) for key in "ab"]
+    out = [transform(picture, sample_draws(0, epoch, key, "s")) for epoch in range(3) for key in "ab"]
+    again = [transform(picture, sample_draws(0, epoch, key, "s")) for epoch in range(3) for key in "ab"]
     assert all(torch.equal(a, b) for a, b in zip(out, again, strict=True))
     assert len({a.numpy().tobytes() for a in out}) == len(out)
 
@@ -39,13 +43,13 @@ def test_min_scale_bounds_the_crop(monkeypatch: pytest.MonkeyPatch) -> None:
 
     areas = []
 
-    def record(crop: torch.Tensor, height: int, width: int, interpolation: str) -> torch.Tensor:
-        areas.append(crop.shape[1] * crop.shape[2])
+    def record(picture_CHW: torch.Tensor, height: int, width: int, interpolation: str, crop, out) -> torch.Tensor:
+        areas.append(crop[2] * crop[3])
         return torch.zeros(3, height, width, dtype=torch.uint8)
 
     monkeypatch.setattr(transforms, "resize", record)
     for seed in range(300):
-        TrainTransform(8, min_scale=0.5)(_picture(100, 100), np.random.default_rng(seed))
+        TrainTransform(8, min_scale=0.5)(_picture(100, 100), draws(seed))
     # A crop that would stick out is cut back; at aspect 4/3 that takes at most 1 - sqrt(3/4) of the area.
     assert min(areas) >= 0.5 * 100 * 100 * 0.98 and max(areas) <= 100 * 100
     assert max(areas) - min(areas) > 2000
@@ -59,16 +63,53 @@ def test_a_crop_is_torchvisions_resized_crop(interpolation, layout: str) -> None
         picture = _picture(70 + seed, 90)
         if layout == "HWC":
             picture = picture.permute(1, 2, 0).contiguous().permute(2, 0, 1)
-        rng = np.random.default_rng(seed)
-        area, aspect = rng.uniform(0.5, 1) * (70 + seed) * 90, np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+        area, aspect, top, left, *_ = draws(seed)
+        area, aspect = (0.5 + 0.5 * area) * (70 + seed) * 90, (3 / 4) ** (1 - aspect) * (4 / 3) ** aspect
         height, width = min(70 + seed, round((area / aspect) ** 0.5)), min(90, round((area * aspect) ** 0.5))
-        top, left = rng.integers(0, 71 + seed - height), rng.integers(0, 91 - width)
+        top, left = int(top * (71 + seed - height)), int(left * (91 - width))
         mode = InterpolationMode(interpolation)
         true = TF.resized_crop(
-            picture.contiguous(), int(top), int(left), height, width, [32, 32], interpolation=mode, antialias=True
+            picture.contiguous(), top, left, height, width, [32, 32], interpolation=mode, antialias=True
         )
-        out = TrainTransform(32, interpolation=interpolation)(picture, np.random.default_rng(seed))
+        out = TrainTransform(32, interpolation=interpolation)(picture, draws(seed))
         assert torch.equal(out, true)
+
+
+@pytest.mark.parametrize("options", [{}, {"flip": "on"}, {"jitter": 0.4}, {"flip": "on", "jitter": 0.4}])
+@pytest.mark.parametrize("size", [(70, 90), (16, 16)])
+def test_the_result_lies_where_it_is_wanted(options, size: tuple[int, int]) -> None:
+    """A row of a batch, between others."""
+    transform = TrainTransform(16, min_scale=1, **options)
+    picture, batch_BHWC = _picture(*size), torch.zeros(5, 16, 16, 3, dtype=torch.uint8)
+    for seed in range(6):
+        as_drawn = draws(seed)
+        as_drawn[1] = 0.5 if seed < 3 else as_drawn[1]  # aspect 1: the square of 16 is not resized
+        batch_BHWC.zero_()
+        row_CHW = batch_BHWC.permute(0, 3, 1, 2)[2]
+        out = transform(picture, as_drawn, out_CHW=row_CHW)
+        assert out is row_CHW and torch.equal(out, transform(picture, as_drawn))
+        assert not batch_BHWC[[0, 1, 3, 4]].any()
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), interpolation=st.sampled_from(["bilinear", "bicubic"]), planes=st.booleans())
+def test_a_part_resized_into_a_row_is_torchvisions(data: st.DataObject, interpolation, planes: bool) -> None:
+    """Of any size and layout, between rows that stay as they are."""
+    sides = st.integers(1, 40)
+    picture = _picture(data.draw(sides), data.draw(sides))
+    if not planes:
+        picture = picture.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    height, width = (data.draw(st.integers(1, side)) for side in picture.shape[1:])
+    top, left = (
+        data.draw(st.integers(0, side - part)) for side, part in zip(picture.shape[1:], (height, width), strict=True)
+    )
+    size = data.draw(st.integers(2, 40)), data.draw(st.integers(2, 40))
+    rows_BHWC = torch.full((3, *size, 3), 77, dtype=torch.uint8)
+    row_CHW = rows_BHWC.permute(0, 3, 1, 2)[1]
+    assert resize(picture, *size, interpolation, (top, left, height, width), row_CHW) is row_CHW
+    part = picture[:, top : top + height, left : left + width].contiguous()
+    true = TF.resize(part, list(size), interpolation=InterpolationMode(interpolation), antialias=True)
+    assert torch.equal(row_CHW, true) and (rows_BHWC[[0, 2]] == 77).all()
 
 
 @pytest.mark.parametrize(("interpolation", "levels"), [("bilinear", 1), ("bicubic", 4)])
@@ -87,16 +128,16 @@ def test_no_crop_of_the_least_side_is_enlarged(monkeypatch: pytest.MonkeyPatch) 
     from mm_mhmoe_data import transforms
 
     transform, sides = TrainTransform(16, min_scale=0.5), []
-    monkeypatch.setattr(transforms, "resize", lambda crop, *_: sides.append(min(crop.shape[1:])) or crop)
+    monkeypatch.setattr(transforms, "resize", lambda picture, *args: sides.append(min(args[3][2:])) or picture)
     for seed in range(300):
-        transform(_picture(transform.least_side, transform.least_side), np.random.default_rng(seed))
+        transform(_picture(transform.least_side, transform.least_side), draws(seed))
     assert 16 <= min(sides) <= 18
 
 
 def _flipped(flip, said: str = "") -> set[bool]:
     brighter_to_the_right = torch.arange(16, dtype=torch.uint8).repeat(3, 16, 1)
     transform = TrainTransform(16, flip=flip)
-    outs = [transform(brighter_to_the_right, np.random.default_rng(seed), said) for seed in range(30)]
+    outs = [transform(brighter_to_the_right, draws(seed), said) for seed in range(30)]
     return {bool(out[0, 0, 0] > out[0, 0, -1]) for out in outs}
 
 
@@ -107,19 +148,9 @@ def test_flips_by_option_and_by_what_is_said() -> None:
     assert _flipped("caption", "A bird on the Left.") == {False}
 
 
-def test_options_do_not_shift_what_is_drawn_later() -> None:
-    """Masks are drawn after the crop, from the same generator: with flips on they must be those without."""
-    after = []
-    for flip in ("off", "on", "caption"):
-        rng = np.random.default_rng(3)
-        TrainTransform(16, flip=flip)(_picture(20, 20), rng)
-        after.append(rng.random())
-    assert len(set(after)) == 1
-
-
 def test_jitter_changes_colours_and_not_the_crop() -> None:
     picture = _picture(40, 40)
-    plain, jittered = (TrainTransform(16, jitter=j)(picture, np.random.default_rng(1)) for j in (0.0, 0.4))
+    plain, jittered = (TrainTransform(16, jitter=j)(picture, draws(1)) for j in (0.0, 0.4))
     assert not torch.equal(plain, jittered)
     correlation = np.corrcoef(plain.flatten().numpy(), jittered.flatten().numpy())[0, 1]
     assert correlation > 0.9

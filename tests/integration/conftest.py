@@ -32,6 +32,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "pretrain": {"batch_images": 4, "batch_texts": 4, "batch_pairs": 4},
     "finetune_retrieval": {"batch_size": 8, "embed_dim": 16},
     "finetune_vqa": {"batch_size": 8, "min_answer_count": 1},
+    "finetune_captioning": {"batch_size": 8},
 }
 ENCODER = {
     "encoder.dim": 32,

@@ -17,6 +17,7 @@ COMMANDS = {
     "pretrain": "pretrain",
     "finetune retrieval": "finetune_retrieval",
     "finetune vqa": "finetune_vqa",
+    "finetune captioning": "finetune_captioning",
 }
 
 

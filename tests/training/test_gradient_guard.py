@@ -20,7 +20,7 @@ from torch import nn
 from mm_mhmoe.batch import ImageTextBatch, PretrainBatch, VQABatch
 from mm_mhmoe.config import MoEConfig
 from mm_mhmoe.training.gradient_guard import SKIPPED, GradientGuard, StepSkipped, sample_keys
-from mm_mhmoe.training.interrupted import Interrupted
+from mm_mhmoe.training.interrupted import Interrupted, RunFailed
 from mm_mhmoe.training.run_warnings import RunWarnings
 
 BIASED = {"moe": MoEConfig(num_experts=4, router="sigmoid_bias", balance_loss_weight=0.0)}
@@ -125,6 +125,14 @@ def test_too_many_in_a_row_end_the_run(train, nan_at, tmp_path: Path, capsys) ->
     assert all(value.isfinite().all() for value in checkpoint(tmp_path / "two", 4)["state_dict"].values())
     with pytest.raises(ValueError, match="step 6 "):  # those before the checkpoint count
         train(tmp_path / "two", make=nan_at(*bad), max_skipped=2)
+
+
+@pytest.mark.parametrize("allowed", [0, 1, 3])
+def test_so_many_in_a_row_are_skipped_and_no_more(train, nan_at, tmp_path: Path, allowed: int) -> None:
+    """All batches from step 2 on are bad: `allowed` steps are skipped, and the next one ends the run."""
+    with pytest.raises(RunFailed, match=f"^step {2 + allowed} .*run.max_skipped={allowed} steps"):
+        train(tmp_path, make=nan_at(*range(1, 6)), max_skipped=allowed)
+    assert [line["step"] for line in lines(tmp_path)] == list(range(2, 3 + allowed))
 
 
 def stand_in(*, scaler: object = None) -> Any:

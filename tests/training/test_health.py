@@ -46,8 +46,16 @@ def test_collapse_by_layer() -> None:
     skewed = torch.tensor([200.0, 3, 3, 3, 3, 3, 3, 3])  # p = 200/221: (.090 + .095 * 4.30) / ln 8 = .24
     assert collapse_advice({1: even, 3: half}) == "" and collapse_advice({}) == ""
     told = collapse_advice({1: even, 3: one, 5: skewed})
-    assert "layer 3 (12%, entropy 0.03)" in told and "layer 5 (100%, entropy 0.24)" in told
-    assert "layer 1" not in told and "moe.balance_loss_weight" in told
+    assert "layer 4 (12%, entropy 0.03)" in told and "layer 6 (100%, entropy 0.24)" in told  # counted from 1
+    assert "layer 2" not in told and "moe.balance_loss_weight" in told
+
+
+def test_collapse_of_a_pool() -> None:
+    """Few texts beside many pictures are no collapse, nor is a pool that nobody needs; one idle expert of two is."""
+    even = {(1, "image"): torch.ones(8) * 900, (1, "text"): torch.ones(8), (1, "pair"): torch.zeros(8)}
+    assert collapse_advice(even) == ""
+    told = collapse_advice({**even, (1, "text"): torch.tensor([9.0, 0, 0, 0, 0, 0, 0, 0])})
+    assert "layer 2 text (12%, entropy 0.00)" in told and "layer 2 image" not in told
 
 
 def test_unused_codes() -> None:
@@ -119,4 +127,4 @@ def test_collapsed_routers_in_a_run(config, stream, tmp_path: Path, capsys, coll
     log = RoutingLog(RunWarnings(tmp_path / "w.jsonl"), every=1)
     log.on_train_batch_end(trainer, module, module.training_step(stream(rows=16), 0), None, 0)
     out = capsys.readouterr().out
-    assert out.count(f"warning: step {step}: routers use few of their experts: layer 1 (25%, entropy 0.33)") == told
+    assert out.count(f"warning: step {step}: routers use few of their experts: layer 2 (25%, entropy 0.33)") == told

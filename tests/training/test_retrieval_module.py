@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from mm_mhmoe.models.tasks import RetrievalModel
-from mm_mhmoe.objectives.contrastive import info_nce
+from mm_mhmoe.objectives.contrastive import info_nce, similarities
 from mm_mhmoe.objectives.matching import matching_loss, matching_pairs
 from mm_mhmoe.training.modules import RetrievalModule
 from mm_mhmoe.training.optim import OptimConfig
@@ -28,7 +28,7 @@ def test_matching_in_chunks(config, stream) -> None:
     torch.testing.assert_close(chunked[1], whole[1])
     image_BP, text_BP, _ = model(batch)
     torch.manual_seed(7)
-    matched = matching_pairs(batch, (model.head.scale * image_BP @ text_BP.t()).detach())
+    matched = matching_pairs(batch, similarities(image_BP, text_BP, model.head.scale))
     wanted = info_nce(image_BP, text_BP, model.head.scale)
     wanted = wanted + matching_loss(model.encoder(matched).streams[0].image_BND[:, 0], model.match_head).loss
     torch.testing.assert_close(whole[0]["train/loss"], wanted)

@@ -18,10 +18,11 @@ from mm_mhmoe.batch import ImageTextBatch, Texts
 from mm_mhmoe.commands.run_logs import read_metrics
 from mm_mhmoe.config import MoEConfig
 from mm_mhmoe.models.tasks import RetrievalModel
+from mm_mhmoe.objectives.captioning import caption_stream
 from mm_mhmoe.training import throughput
 from mm_mhmoe.training.modules import RetrievalModule
 from mm_mhmoe.training.optim import OptimConfig
-from mm_mhmoe.training.throughput import Utilisation, measured_peak, real_work
+from mm_mhmoe.training.throughput import Utilisation, measured_peak, outline, real_work
 
 MOE = MoEConfig(num_experts=4, heads=4, every=2, expert_bias=False)  # biases are added inside a product
 
@@ -52,7 +53,7 @@ def test_padding_is_no_work(config, stream) -> None:
         for whole in streams[1:]:
             for row in range(len(whole)):
                 model.encoder(cut(whole, row))
-    work = real_work(streams, chosen)
+    work = real_work([outline(part) for part in streams], chosen)
     assert step_flops(chosen, work, 0).total == counter.get_total_flops()
     assert sum(rows * length for rows, length in work.rows) == 3 * 17 + 8 + 7 + 6 + 5 + 4 + 4 * 17 + 8 + 7 + 6 + 5
 
@@ -76,7 +77,24 @@ def test_without_padding_it_is_what_was_planned(config, stream) -> None:
         hide(stream("texts", rows=3, padded=False), 0, 2),
         hide(stream("pairs", rows=4, padded=False), 4, 3),
     ]
-    assert step_flops(chosen, real_work(streams, chosen, cls_loss=True), 24) == step_flops(chosen, plan, 24)
+    work = real_work([outline(part) for part in streams], chosen, cls_loss=True)
+    assert step_flops(chosen, work, 24) == step_flops(chosen, plan, 24)
+
+
+def test_captions_without_padding_are_what_was_planned(config, stream) -> None:
+    chosen, plan = config(), Workload(batch_pairs=4, pair_image_mask=0.5, pair_text_mask=3 / 6, caption_loss=True)
+    pairs = stream("pairs", rows=4, padded=False)
+    hidden = ImageTextBatch(
+        images=replace(pairs.images, masked_BN=(torch.arange(16) < 8).expand(4, 16)),
+        texts=replace(pairs.texts, masked_BL=(torch.arange(8) < 3).expand(4, 8)),
+    )
+    work = real_work([outline(hidden), outline(caption_stream(pairs))], chosen)
+    assert step_flops(chosen, work, 24) == step_flops(chosen, plan, 24)
+
+
+def test_padding_is_no_caption(config, stream) -> None:
+    """Texts of 8, 7 and 6 tokens; the first is not predicted."""
+    assert real_work([outline(caption_stream(stream("pairs")))], config()).captions == 7 + 6 + 5
 
 
 def test_tokens_a_second_are_real_ones(config, stream, monkeypatch) -> None:
@@ -87,38 +105,45 @@ def test_tokens_a_second_are_real_ones(config, stream, monkeypatch) -> None:
     assert seen == [3 * 17 + 8 + 7 + 6]
 
 
-def test_share_of_the_peak(config, stream, monkeypatch) -> None:
-    """Two passes a step, of 2 s, on a device of 1 MFLOP/s. The first step has no beginning."""
+@pytest.mark.parametrize("log_every", [1, 2])
+def test_share_of_the_peak(config, stream, monkeypatch, log_every: int) -> None:
+    """Two passes a step, of 2 s, on a device of 1 MFLOP/s. The first step has no beginning. Nothing is read from the
+    device but at the steps that are logged."""
     chosen = config(depth=3, moe=MOE)
-    batch = stream("pairs", rows=2)
+    batches = [stream("pairs", rows=2 + step) for step in range(5)]
     model = RetrievalModel(chosen, 4)
     logged: list[float] = []
     module = SimpleNamespace(model=model, device=torch.device("cpu"), log=lambda _, value, **__: logged.append(value))
     measured: list[torch.dtype] = []
     monkeypatch.setattr(throughput, "measured_peak", lambda _, dtype, __: measured.append(dtype) or 1e6)
-    now = [100.0]
+    now, read = [100.0], []
     monkeypatch.setattr(throughput, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    callback = Utilisation()
+    monkeypatch.setattr(throughput, "real_work", lambda *given, **more: read.append(1) or real_work(*given, **more))
+    callback = Utilisation(every=log_every)
     callback.on_train_start(SimpleNamespace(precision="bf16-mixed"), module)  # type: ignore[arg-type]
     assert measured == [torch.bfloat16]
-    for step in range(3):
+    for step, batch in enumerate(batches):
         callback.on_train_batch_start(SimpleNamespace(global_step=step))  # type: ignore[arg-type]
         for micro in range(2):
             model.encoder(batch)
             now[0] += 1.0
             callback.on_train_batch_end(SimpleNamespace(global_step=step + micro), module)  # type: ignore[arg-type]
+        assert len(read) == 2 * max(0, (step + 1) // log_every * log_every - 1)
         with torch.no_grad():
             model.encoder(batch)  # validation is no training
     callback.on_train_end(None, module)  # type: ignore[arg-type]
-    expected = 2 * step_flops(chosen, real_work([batch], chosen), 0).training / 2.0 / 1e6
-    assert logged == [pytest.approx(expected)] * 2
+    flops = [2 * step_flops(chosen, real_work([outline(batch)], chosen), 0).training for batch in batches]
+    windows = [flops[1:2], flops[2:3], flops[3:4], flops[4:5]] if log_every == 1 else [flops[1:2], flops[2:4]]
+    assert logged == pytest.approx([sum(window) / (2.0 * len(window)) / 1e6 for window in windows])
     assert not model.encoder._forward_pre_hooks
 
 
 def test_a_run_logs_it_and_draws_no_random_number_for_it(train, vector, tmp_path: Path, monkeypatch) -> None:
-    with_it, _ = train(tmp_path / "with")
-    (points,) = [v for k, v in read_metrics(tmp_path / "with").items() if k == "train/mfu"]
-    assert [step for step, _ in points] == [1, 2, 3, 4, 5] and all(share > 0 for _, share in points)
+    # Lightning counts steps from 0, and the first has no beginning.
+    for every, logged in ((1, [1, 2, 3, 4, 5]), (2, [1, 3, 5])):
+        with_it, _ = train(tmp_path / f"every_{every}", log_every=every)
+        (points,) = [v for k, v in read_metrics(tmp_path / f"every_{every}").items() if k == "train/mfu"]
+        assert [step for step, _ in points] == logged and all(share > 0 for _, share in points)
     measured_peak.cache_clear()
     state = torch.get_rng_state()
     assert measured_peak(torch.device("cpu"), torch.float32, 1) > 0
@@ -128,7 +153,6 @@ def test_a_run_logs_it_and_draws_no_random_number_for_it(train, vector, tmp_path
     assert torch.equal(vector(with_it), vector(without)) and "train/mfu" not in read_metrics(tmp_path / "without")
 
 
-@pytest.mark.filterwarnings("ignore:You passed .*16-mixed")
 def test_fp16_on_a_cpu_is_held_against_bf16(train, tmp_path: Path, monkeypatch) -> None:
     """Truth: the type that the model's own products come out in."""
     measured: list[torch.dtype] = []

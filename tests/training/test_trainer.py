@@ -30,7 +30,9 @@ def test_automatic_precision(accelerator, gpu, gpu_bf16, avx, amx, expected) -> 
         mock.patch.object(torch.cpu, "_is_amx_tile_supported", return_value=amx),
     ):
         assert choose_precision("auto", accelerator) == expected
-        assert choose_precision("16-mixed", accelerator) == "16-mixed"
+        on_gpu = gpu and accelerator != "cpu"
+        assert choose_precision("16-mixed", accelerator) == ("16-mixed" if on_gpu else "bf16-mixed")
+        assert choose_precision("32-true", accelerator) == "32-true"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from mm_mhmoe_data.datamodules.captioning import CaptionDataModule
 from mm_mhmoe_data.datamodules.classification import ClassificationDataModule
+from mm_mhmoe_data.datamodules.language import LanguageDataModule
 from mm_mhmoe_data.datamodules.nlvr2 import NLVR2DataModule
 from mm_mhmoe_data.datamodules.pictures import PictureDataModule
 from mm_mhmoe_data.datamodules.pretrain import PretrainDataModule
@@ -10,6 +11,7 @@ from mm_mhmoe_data.datamodules.steps import StepDataModule
 from mm_mhmoe_data.datamodules.vqa import VQADataModule
 
 __all__ = [
+    "LanguageDataModule",
     "ClassificationDataModule",
     "NLVR2DataModule",
     "CaptionDataModule",

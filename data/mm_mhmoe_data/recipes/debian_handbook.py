@@ -127,6 +127,7 @@ def _samples(books: Path, language: str, pages: Sequence[Page], shard: int) -> I
             facts = {
                 "key": key,
                 "language": language,
+                "id": page,
                 "chapter": chapter,
                 "paragraph": paragraph,
                 "kind": block.kind,

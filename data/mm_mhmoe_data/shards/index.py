@@ -55,10 +55,11 @@ class ShardIndex:
 
     def members(self, place: int) -> dict[str, tuple[int, int]]:
         """Offset and size in bytes of every member of a sample, by extension."""
-        begin = self.member_end_n[place - 1] if place else 0
+        those = slice(self.member_end_n[place - 1] if place else 0, self.member_end_n[place])
+        extensions, blocks, sizes = (of_M[those].tolist() for of_M in (self.extension_M, self.block_M, self.size_M))
         return {
-            self.extensions[self.extension_M[m]]: (int(self.block_M[m]) * BLOCK, int(self.size_M[m]))
-            for m in range(begin, self.member_end_n[place])
+            self.extensions[extension]: (block * BLOCK, size)
+            for extension, block, size in zip(extensions, blocks, sizes, strict=True)
         }
 
     @cached_property

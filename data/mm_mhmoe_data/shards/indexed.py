@@ -6,6 +6,7 @@ import os
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar, overload
@@ -20,7 +21,7 @@ from mm_mhmoe_data.shards.index_file import read_header, read_index
 from mm_mhmoe_data.shards.index_store import cache_folder, find_all, index_shards
 from mm_mhmoe_data.shards.location import Shard
 
-_OPEN_FILES, _OPEN_INDEXES = 64, 256
+_OPEN_FILES, _OPEN_INDEXES, _FOUND = 64, 256, 4096
 
 _T = TypeVar("_T")
 
@@ -75,14 +76,14 @@ class IndexedShards:
         self.left_out = sum(total - usable for usable, total in counts)
         self._end: list[int] = np.cumsum(self.counts).tolist()
         self._begin: list[int] = [0, *self._end[:-1]]
-        self._found = (-1, 0, 0)
+        self._found: dict[int, _Sample] = {}
         self._files: _Recent[_File] = _Recent(_OPEN_FILES)
 
     def __len__(self) -> int:
         return self._end[-1] if self._end else 0
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_loaded": _Recent(_OPEN_INDEXES), "_files": _Recent(_OPEN_FILES)}
+        return {**self.__dict__, "_loaded": _Recent(_OPEN_INDEXES), "_found": {}, "_files": _Recent(_OPEN_FILES)}
 
     @property
     def size(self) -> int:
@@ -90,29 +91,33 @@ class IndexedShards:
         return sum(read_header(path)["size"] for path in self._indexes)
 
     def shard_of(self, index: int) -> Shard:
-        return self.shards[self._find(index)[0]]
+        return self.shards[self._find(index).number]
 
     def place(self, index: int) -> tuple[str, int]:
         """Checksum (sha256) of a sample's shard, and its number among all samples of the shard, usable or not."""
-        number, place = self._find(index)
-        return self._load(number).samples.sha256, place
+        sample = self._find(index)
+        return sample.shard.sha256, sample.place
 
     def checksums(self) -> list[str]:
         """The sha256 of every shard when it was indexed."""
         return [read_header(path)["sha256"] for path in self._indexes]
 
     def key(self, index: int) -> str:
-        number, place = self._find(index)
-        return self._load(number).samples.key(place)
+        sample = self._find(index)
+        if sample.key is None:
+            sample.key = sample.shard.key(sample.place)
+        return sample.key
 
     def members(self, index: int) -> dict[str, tuple[int, int]]:
         """Offset and size in bytes of every member, by extension."""
-        number, place = self._find(index)
-        return self._load(number).samples.members(place)
+        sample = self._find(index)
+        if sample.members is None:
+            sample.members = sample.shard.members(sample.place)
+        return sample.members
 
     def read(self, index: int, offset: int, size: int) -> bytes:
         """Bytes of a sample's shard. Raises `SampleError` if the shard is shorter than its index says."""
-        number = self._find(index)[0]
+        number = self._find(index).number
         file = self._files.get(number)
         if file is None:
             file = self._files.put(number, self._open(number))
@@ -124,19 +129,20 @@ class IndexedShards:
     def error(self, index: int, problem: str, stage: str) -> SampleError:
         return SampleError(str(self.shard_of(index)), self.key(index), problem, stage, index)
 
-    def _find(self, index: int) -> tuple[int, int]:
-        """Number of the shard and place in its index."""
-        found, number, place = self._found
-        if index != found:  # the parts of a sample are asked for one after the other
+    def _find(self, index: int) -> _Sample:
+        found = self._found.get(index)  # the samples of a batch are asked for several times
+        if found is None:
             if not 0 <= index < len(self):
                 raise IndexError(f"sample {index} of {len(self)}")
             number = bisect_right(self._end, index)
             place = index - self._begin[number]
-            places = self._load(number).places
-            if places is not None:
-                place = int(places[place])
-            self._found = index, number, place
-        return number, place
+            loaded = self._load(number)
+            if loaded.places is not None:
+                place = int(loaded.places[place])
+            if len(self._found) == _FOUND:
+                self._found.clear()
+            found = self._found[index] = _Sample(number, place, loaded.samples)
+        return found
 
     def _counts(self, number: int) -> tuple[int, int]:
         """Samples of a shard that are numbered, and all."""
@@ -175,6 +181,17 @@ class _Loaded(NamedTuple):
 
     samples: ShardIndex
     places: NDArray[np.int64] | None
+
+
+@dataclass(slots=True)
+class _Sample:
+    """number: of the shard. place: in the shard's index."""
+
+    number: int
+    place: int
+    shard: ShardIndex
+    key: str | None = None
+    members: dict[str, tuple[int, int]] | None = None
 
 
 class _File:

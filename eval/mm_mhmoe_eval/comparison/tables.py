@@ -16,12 +16,12 @@ from mm_mhmoe_eval.results import ResultRecord, bootstrap_interval
 
 LEVEL = 0.05
 
-RULE = (
-    "Brackets: 95% bootstrap interval over the test's samples. Differences are to the first row. p: paired permutation "
-    "test on the same samples, adjusted by Holm's method for all tests of these tables. A difference is clear (▲ "
-    "better, ▼ worse) where p < .05 and, over several seeds, where it is also more than twice its standard error over "
-    "them; ≈ marks the others. Samples are taken as independent."
+TESTS = (
+    "Differences are to the first row. p: paired permutation test on the same samples, adjusted by Holm's method for "
+    "all tests of these tables. A difference is clear (▲ better, ▼ worse) where p < .05 and, over several seeds, where "
+    "it is also more than twice its standard error over them; ≈ marks the others. Samples are taken as independent."
 )
+RULE = f"Brackets: 95% bootstrap interval over the test's samples. {TESTS}"
 
 Outcome = Literal["better", "worse", "unclear"]
 

@@ -31,9 +31,12 @@ def score(model: Any, data: ScoredData) -> Scored:
             "model, or take a task of kind zero_shot or probe"
         )
     field = data.options["label_field"] or None
-    test = read_labelled(data.paths["test"], field=field, classes=model.classes)
-    if field is None:
-        _same_classes(model, read_labelled(data.paths["test"]).classes)
+    test = read_labelled(data.paths["test"], field=field, classes=None if field is None else model.classes)
+    if test.classes != tuple(model.classes):  # a number in .cls means the test's class
+        raise ValueError(
+            f"the model tells {len(model.classes)} classes ({', '.join(model.classes[:2])}, ...), the test has "
+            f"{len(test.classes)} ({', '.join(test.classes[:2])}, ...); score it on the classes that it was trained for"
+        )
     return _scored(test, each_picture(model.class_logits, model, test, data))
 
 
@@ -70,15 +73,6 @@ def each_picture(of: Callable[[Images], Tensor], model: Any, labelled: Labelled,
         assert batch.images is not None
         rows.append(of(batch.images.to(data.device)).float().cpu())
     return torch.cat(rows)
-
-
-def _same_classes(model: Classifies, classes: Sequence[str]) -> None:
-    """Numbers in .cls mean the test's classes, so the model's must be the same."""
-    if tuple(model.classes) != tuple(classes):
-        raise ValueError(
-            f"the model tells {len(model.classes)} classes ({', '.join(model.classes[:2])}, ...), the test has "
-            f"{len(classes)} ({', '.join(classes[:2])}, ...); score it on the classes that it was trained for"
-        )
 
 
 def _scored(test: Labelled, logits_NC: Tensor) -> Scored:

@@ -20,9 +20,9 @@ class ScoredData:
     paths:     by the names of the task's data.
     limit:     only the first so many samples; None: all.
     device:    where batches go.
+    options:   of the task, all that its kind has (`Kind.options`).
     transform: brings pictures to the model's size; None: as the project does it.
     workers:   processes that read ahead.
-    options:   of the task, all that its kind has (`Kind.options`).
     """
 
     paths: Mapping[str, str | Path]

@@ -19,13 +19,15 @@ class PILTransform:
     Args:
         prepare: a PIL picture to floats in [0, 1], (3, S, S): resizing and cropping, but no normalisation, which the
             model does. A resized picture holds whole numbers of 255ths, so that nothing is lost.
+        image_size: S.
     """
 
     least_side = None
     """The picture is needed as it is: a JPEG that is decoded at half its size looks a little different."""
 
-    def __init__(self, prepare: Callable[[Any], Tensor]) -> None:
+    def __init__(self, prepare: Callable[[Any], Tensor], image_size: int) -> None:
         self.prepare = prepare
+        self.image_size = image_size
 
     def __call__(self, picture_CHW: Tensor) -> Tensor:
         image = Image.fromarray(picture_CHW.permute(1, 2, 0).numpy())

@@ -38,7 +38,7 @@ class OpenClipModel(nn.Module):
             raise ValueError(f"the model takes pictures of {height}x{width} pixels; only square ones can be scored")
         self.model = model.eval()
         unchanged = replace(wanted, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-        self.transform = PILTransform(image_transform_v2(unchanged, is_train=False))
+        self.transform = PILTransform(image_transform_v2(unchanged, is_train=False), height)
         self.tokenizer = WholeRows(tokenizer)
         # Nothing is hidden from this model and no id is looked up: patches and special ids stand for nothing.
         self.vision = VisionConfig(

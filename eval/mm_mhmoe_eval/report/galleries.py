@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -52,7 +52,7 @@ class _View(NamedTuple):
     truth: str
     said: str
     score: float
-    hits: Sequence[str] = field(default=())  # type: ignore[assignment]
+    hits: Sequence[str] = ()
 
 
 def galleries(

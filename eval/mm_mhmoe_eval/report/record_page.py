@@ -118,7 +118,7 @@ def _method(page: RecordPage) -> Markup:
             rows.append(tag("tr", tag("th", system.name, scope="row"), cells))
             checksums |= {name: sha for name, sha in record.checksums.items() if name.startswith("test")}
     head = tag("tr", [tag("th", name, scope="col") for name in columns])
-    table = tag("table", tag("thead", head), tag("tbody", rows), class_="scores plain")
+    table = tag("table", tag("thead", head), tag("tbody", rows), class_="scores told plain")
     parts = [scroll(table, "Records")]
     if checksums:
         listed = "\n".join(f"{sha}  {name}" for name, sha in sorted(checksums.items()))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from mm_mhmoe_eval.comparison.systems import System
-from mm_mhmoe_eval.comparison.tables import RULE, Cell, Row, TaskTable
+from mm_mhmoe_eval.comparison.tables import TESTS, Cell, Row, TaskTable
 from mm_mhmoe_eval.comparison.written import COST_COLUMNS, cost_rows, difference_text, heading
 from mm_mhmoe_eval.metric_names import is_share, shown
 from mm_mhmoe_eval.report.bars import bar_of
@@ -15,6 +15,10 @@ from mm_mhmoe_eval.report.numbers import mean, percent, plural
 
 _TYPE = re.compile(r"(?P<group>[^/]+)/(?P<name>.+)\Z")
 _COLOURS = 5
+_READING = (
+    "How to read it: below a score stands its 95% bootstrap interval over the test's samples, and is drawn on a track "
+    "from 0 to the highest of the column. "
+)
 
 
 def score_tables(tables: Sequence[TaskTable]) -> Markup:
@@ -23,9 +27,9 @@ def score_tables(tables: Sequence[TaskTable]) -> Markup:
     if costs := cost_rows(tables):
         head = tag("tr", [tag("th", name, scope="col") for name in ("model", *COST_COLUMNS)])
         rows = [tag("tr", tag("th", name, scope="row"), [tag("td", cell) for cell in cells]) for name, cells in costs]
-        table = tag("table", tag("thead", head), tag("tbody", rows), class_="scores")
+        table = tag("table", tag("thead", head), tag("tbody", rows), class_="scores compared plain")
         parts.append(join(tag("h3", "Cost"), scroll(table, "Cost")))
-    return join(parts, tag("p", "How to read it: " + RULE[0].lower() + RULE[1:], class_="reading"))
+    return join(parts, tag("p", _READING + TESTS, class_="reading"))
 
 
 def scroll(table: Markup, label: str) -> Markup:
@@ -43,6 +47,12 @@ def _table(table: TaskTable) -> Markup:
 def words(metric: str) -> str:
     """The name, with places where it may be broken."""
     return metric.replace("_", " ")
+
+
+def _by(group: str) -> str:
+    """vqa_question_type: vqa by question type."""
+    metric, _, rest = group.partition("_")
+    return f"{metric} by {words(rest)}" if group.endswith("_type") else words(group)
 
 
 def _row(row: Row, number: int, metrics: Sequence[str], highest: Mapping[str, float]) -> Markup:
@@ -97,6 +107,6 @@ def type_bars(task: str, systems: Sequence[System]) -> Markup | None:
             bars = [bar_of(name, value, colour, percent(value)) for name, value, colour in rows]
             count = tag("small", plural(number[kind], "sample")) if number[kind] else None
             blocks.append(tag("div", tag("h4", kind.removeprefix(f"{group}/"), count), bars, class_="group"))
-        title = tag("h3", f"{task}: {words(group)}")
+        title = tag("h3", f"{task}: {_by(group)}")
         figures.append(tag("figure", title, tag("div", blocks, class_="groups"), class_="card types"))
     return join(figures) if figures else None

@@ -21,7 +21,8 @@ class Task:
     name, version: written into every record; the version goes up when scores stop being comparable.
     kind:          how it is scored, one of `KINDS`: retrieval (pairs of shards), vqa (questions about pictures of
                    shards), masked (perplexity of what is hidden in pictures, texts and pairs of shards), nlvr2
-                   (sentences about two pictures), ...
+                   (sentences about two pictures), perplexity (of texts, by language), next_paragraph (which of four
+                   follows), translation (which of four is one), ...
     data:          name -> path in the data directory. test: shards of the split that is scored (a directory,
                    glob or brace range). vqa: also test_questions and test_annotations, in VQAv2's format, of which the
                    latter may be missing: then there are results for the server, but no scores;
@@ -34,7 +35,9 @@ class Task:
     metrics:       those that a summary shows first.
     options:       what the kind leaves to the task (`Kind.options`), such as rerank of a retrieval task; of
                    classification, zero_shot and probe: label_field, the field of KEY.json that says the class (without
-                   it, KEY.cls is its number), and min_class_count, how many pictures make a value a class.
+                   it, KEY.cls is its number), and min_class_count, how many pictures make a value a class;
+                   of perplexity, next_paragraph and translation: languages, separated by commas ("": all), of the last
+                   two also questions, how many are asked about, and of translation pivot, the language on one side.
     """
 
     name: str

@@ -11,6 +11,7 @@ from mm_mhmoe_data.datamodules import StepDataModule
 from mm_mhmoe_data.tokenizer import TOKENIZER_FILE, Tokenizer
 
 from mm_mhmoe.commands.fast_dev_run import fast_dev_run
+from mm_mhmoe.commands.finetune.scoring import scoring
 from mm_mhmoe.commands.run_dir import finish_run, open_run, provenance
 from mm_mhmoe.commands.sources import at_image_size, encoder_of
 from mm_mhmoe.config import EncoderConfig
@@ -50,6 +51,15 @@ def fine_tune(
     assert isinstance(model, TaskModel)
     if init is not None:
         load_init(init, model)
-    fit(module, loader, title=title, steps=arguments["steps"], out=out, run=run, optim=arguments["optim"])
+    fit(
+        module,
+        loader,
+        title=title,
+        steps=arguments["steps"],
+        out=out,
+        run=run,
+        optim=arguments["optim"],
+        callbacks=scoring(model, words, out, run),
+    )
     made = provenance(title, arguments, wall_seconds=time.monotonic() - started)
     finish_run(model, out, made, files={TOKENIZER_FILE: words.path})

@@ -51,7 +51,7 @@ function drawMap(canvas, picture, grid, experts) {
   // The model sees the middle square of the picture.
   const square = Math.min(picture.naturalWidth, picture.naturalHeight);
   const left = (picture.naturalWidth - square) / 2, top = (picture.naturalHeight - square) / 2;
-  pen.filter = "grayscale(1) contrast(.4) brightness(1.4)";
+  pen.filter = "grayscale(1) contrast(.3) brightness(1.52)";
   pen.drawImage(picture, left, top, square, square, 0, 0, side, side);
   pen.filter = "none";
   pen.font = `600 ${Math.round(cell * 0.42)}px sans-serif`;

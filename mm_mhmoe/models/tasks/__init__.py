@@ -3,6 +3,7 @@
 from mm_mhmoe.models.tasks.base import TaskModel
 from mm_mhmoe.models.tasks.captioning import CaptionModel
 from mm_mhmoe.models.tasks.classification import ClassificationModel
+from mm_mhmoe.models.tasks.language import LanguageModel
 from mm_mhmoe.models.tasks.nlvr2 import NLVR2Model
 from mm_mhmoe.models.tasks.pretrain import PretrainModel
 from mm_mhmoe.models.tasks.retrieval import RetrievalModel
@@ -15,15 +16,17 @@ TASK_MODELS: tuple[type[TaskModel], ...] = (
     NLVR2Model,
     CaptionModel,
     ClassificationModel,
+    LanguageModel,
 )
 
 __all__ = [
+    "TASK_MODELS",
     "CaptionModel",
     "ClassificationModel",
+    "LanguageModel",
     "NLVR2Model",
     "PretrainModel",
     "RetrievalModel",
-    "TASK_MODELS",
     "TaskModel",
     "VQAModel",
 ]

@@ -2,6 +2,7 @@
 
 from mm_mhmoe.training.modules.captioning import CaptionModule
 from mm_mhmoe.training.modules.classification import ClassificationModule
+from mm_mhmoe.training.modules.language import LanguageModule
 from mm_mhmoe.training.modules.nlvr2 import NLVR2Module
 from mm_mhmoe.training.modules.pretrain import PretrainModule
 from mm_mhmoe.training.modules.retrieval import RetrievalModule
@@ -10,6 +11,7 @@ from mm_mhmoe.training.modules.visual_tokenizer import VisualTokenizerModule
 from mm_mhmoe.training.modules.vqa import VQAModule
 
 __all__ = [
+    "LanguageModule",
     "ClassificationModule",
     "NLVR2Module",
     "CaptionModule",

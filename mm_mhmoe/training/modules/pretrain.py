@@ -11,7 +11,7 @@ from mm_mhmoe.batch import PretrainBatch
 from mm_mhmoe.models.encoder import EncoderOutput
 from mm_mhmoe.models.tasks import PretrainModel
 from mm_mhmoe.objectives.gather import gather_over_ranks
-from mm_mhmoe.objectives.masked import MaskedLoss, masked_losses
+from mm_mhmoe.objectives.masked import FROM_CLS, LOSSES, MaskedLoss, masked_losses
 from mm_mhmoe.objectives.pairs import PairObjectives, pair_losses, pair_streams
 from mm_mhmoe.objectives.picture_targets import CodeTarget, FeatureTarget, PixelTarget
 from mm_mhmoe.training.modules.run import RunModule, StepResult, finish_step
@@ -26,6 +26,9 @@ class PretrainModule(RunModule):
         loss_weights: weight of each loss by name (BEiT-3 published none; 1 where absent).
         from_cls: also predict hidden positions from [CLS] alone.
         objectives: what else is asked of the pairs.
+
+    Raises:
+        ValueError: a weight below 0, or of a loss that there is not.
     """
 
     model: PretrainModel
@@ -45,6 +48,12 @@ class PretrainModule(RunModule):
         self.model = model
         self._target = (target.eval(),)  # in a tuple torch does not register it, so it is neither saved nor optimised
         self.loss_weights = loss_weights or {}
+        known = (*LOSSES, *(name + FROM_CLS for name in LOSSES if from_cls), *objectives.losses)
+        for name, weight in self.loss_weights.items():
+            if name not in known:
+                raise ValueError(f"loss_weights: {name!r} is no loss of this run; its losses are {', '.join(known)}")
+            if not weight >= 0:
+                raise ValueError(f"loss_weights: {name}={weight} must be 0 or more")
         self.from_cls = from_cls
         self.objectives = objectives
 
@@ -66,7 +75,7 @@ class PretrainModule(RunModule):
     def training_step(self, batch: PretrainBatch, batch_idx: int) -> StepResult:
         losses, output = self._losses(batch, self.objectives)
         values = {part.named(name): part.loss for name, part in losses.items()}
-        shown = tuple(part.named(name) for name, part in losses.items() if not name.endswith("_cls"))
+        shown = tuple(part.named(name) for name, part in losses.items() if not name.endswith(FROM_CLS))
         return finish_step(self, self.model, self._total(losses), output, values, shown=shown)
 
     def validation_step(self, batch: PretrainBatch, batch_idx: int) -> None:

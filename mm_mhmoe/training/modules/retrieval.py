@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mm_mhmoe.batch import ImageTextBatch
 from mm_mhmoe.models.tasks import RetrievalModel
-from mm_mhmoe.objectives.contrastive import info_nce, similarities
+from mm_mhmoe.objectives.contrastive import Similarities, similarities
 from mm_mhmoe.objectives.gather import gather_over_ranks
 from mm_mhmoe.objectives.gradient_cache import embed_in_chunks, in_chunks
 from mm_mhmoe.objectives.matching import matching_loss, matching_pairs
@@ -18,8 +18,8 @@ from mm_mhmoe.training.optim import OptimConfig
 class RetrievalModule(RunModule):
     """Contrastive fine-tuning of a dual encoder, and of its match head where it has one.
 
-    Negatives of the contrastive loss are those of all processes' batches, those of matching the own batch's. As in
-    pretraining, the routers' losses are those of the contrastive pass.
+    Negatives are those of all processes' batches. As in pretraining, the routers' losses are those of the contrastive
+    pass.
 
     Args:
         chunk: pairs whose graph is kept at a time (`embed_in_chunks`); None: all of a batch.
@@ -35,15 +35,16 @@ class RetrievalModule(RunModule):
     def training_step(self, batch: ImageTextBatch, batch_idx: int) -> StepResult:
         image_BP, text_BP, output = embed_in_chunks(self.model, batch, self.chunk)
         scale = self.model.head.scale
-        loss = info_nce(image_BP, text_BP, scale, gather_over_ranks())
+        similar = similarities(image_BP, text_BP, scale, gather_over_ranks())
+        loss = similar.loss()
         values = {"contrastive": loss, "scale": scale}
         if self.model.match_head is not None:
-            values |= self._matching(self.model.match_head, batch, similarities(image_BP, text_BP, scale).detach())
+            values |= self._matching(self.model.match_head, batch, similar)
             loss = loss + values["match"]
         return finish_step(self, self.model, loss, output, values, shown=("contrastive", "scale"))
 
-    def _matching(self, head: torch.nn.Module, batch: ImageTextBatch, similar_BB: Tensor) -> dict[str, Tensor]:
-        cls = torch.cat(in_chunks(self.model.pair_cls, matching_pairs(batch, similar_BB), self.chunk))
+    def _matching(self, head: torch.nn.Module, batch: ImageTextBatch, similar: Similarities) -> dict[str, Tensor]:
+        cls = torch.cat(in_chunks(self.model.pair_cls, matching_pairs(batch, similar), self.chunk))
         match = matching_loss(cls, head)
         assert match.correct is not None
         return {"match": match.loss, "match_accuracy": match.correct / match.positions}

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import http.client
 import io
-import json
-import threading
-import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,47 +27,6 @@ uvicorn = pytest.importorskip("uvicorn", reason="the extra serve is not installe
 from mm_mhmoe.commands.serve import app as serving  # noqa: E402
 
 
-class Server:
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        config = uvicorn.Config(serving.make_app(engine), host="127.0.0.1", port=0, log_level="error")
-        self.server = uvicorn.Server(config)
-        self.socket = config.bind_socket()
-        self.port = self.socket.getsockname()[1]
-        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]})
-        self.thread.start()
-        while not self.server.started:
-            assert self.thread.is_alive()
-            time.sleep(0.01)
-
-    def close(self) -> None:
-        self.server.should_exit = True
-        self.thread.join(timeout=30)
-        self.socket.close()
-
-    def __call__(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, dict[str, str]]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
-        answer = connection.getresponse()
-        content = answer.read()
-        told = dict(answer.getheaders())
-        connection.close()
-        return answer.status, json.loads(content) if "json" in told.get("content-type", "") else content, told
-
-
-@pytest.fixture(scope="module")
-def engine(model: Any, dataset: ShardDataset, tokenizer: Tokenizer) -> Engine:
-    models = [Judged(model(kind).eval(), ModelFacts(name=kind), tokenizer, 0) for kind in ("retrieval", "vqa")]
-    return Engine(models, dataset)
-
-
-@pytest.fixture(scope="module")
-def ask(engine: Engine) -> Iterator[Server]:
-    server = Server(engine)
-    yield server
-    server.close()
-
-
 def png(width: int = 30, height: int = 20, seed: int = 0) -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     out = io.BytesIO()
@@ -87,7 +42,7 @@ def png_that_says(width: int, height: int) -> bytes:
     return bytes(content)
 
 
-def test_the_page_loads_nothing_from_elsewhere(ask: Server) -> None:
+def test_the_page_loads_nothing_from_elsewhere(ask: Any) -> None:
     for path, kind in (("/", "html"), ("/static/page.css", "css"), ("/static/page.js", "javascript")):
         status, content, headers = ask("GET", path)
         assert status == 200 and kind in headers["content-type"]
@@ -96,14 +51,14 @@ def test_the_page_loads_nothing_from_elsewhere(ask: Server) -> None:
     assert b"<script>" not in ask("GET", "/")[1]
 
 
-def test_about(ask: Server) -> None:
+def test_about(ask: Any) -> None:
     assert ask("GET", "/api/about")[1] == {
         "pictures": 24,
         "models": {"find": "retrieval", "answer": "vqa", "experts": "retrieval"},
     }
 
 
-def test_a_query_finds_the_nearest_pictures(ask: Server) -> None:
+def test_a_query_finds_the_nearest_pictures(ask: Any) -> None:
     """Truth: all cosines by hand."""
     status, content, _ = ask("POST", "/api/find?query=red%20cat")
     assert status == 200
@@ -123,7 +78,7 @@ def test_a_query_finds_the_nearest_pictures(ask: Server) -> None:
     assert (shown == engine.dataset.picture(place).permute(1, 2, 0).numpy()).all()
 
 
-def test_an_upload_is_seen_as_the_model_sees_it(ask: Server) -> None:
+def test_an_upload_is_seen_as_the_model_sees_it(ask: Any) -> None:
     """Truth: the picture of the shards, read and encoded the usual way."""
     engine = ask.engine
     status, seen, _ = ask("POST", "/api/look?question=what%20is%20it", engine.dataset.image_bytes(5))
@@ -155,18 +110,18 @@ def test_an_upload_is_seen_as_the_model_sees_it(ask: Server) -> None:
         (f"/api/look?question={'a' * 501}", 400, "at most 500"),
     ],
 )
-def test_texts_have_limits(ask: Server, path: str, status: int, told: str) -> None:
+def test_texts_have_limits(ask: Any, path: str, status: int, told: str) -> None:
     found, content, _ = ask("POST", path, png())
     assert found == status and told in content["error"]
 
 
-def test_what_is_no_picture_is_told(ask: Server) -> None:
+def test_what_is_no_picture_is_told(ask: Any) -> None:
     for content in (b"", b"hello", png()[:60], b"%!PS-Adobe-3.0 EPSF-3.0\n"):
         status, answer, _ = ask("POST", "/api/look", content)
         assert status == 400 and "cannot be decoded" in answer["error"]
 
 
-def test_a_picture_that_says_it_is_large_is_not_decoded(ask: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_that_says_it_is_large_is_not_decoded(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def decode(_: bytes) -> None:
         raise AssertionError("decoded")
 
@@ -175,12 +130,12 @@ def test_a_picture_that_says_it_is_large_is_not_decoded(ask: Server, monkeypatch
     assert status == 400 and "5000x4001 pixels; at most 20,000,000" in answer["error"]
 
 
-def test_an_upload_that_is_too_large_is_refused(ask: Server) -> None:
+def test_an_upload_that_is_too_large_is_refused(ask: Any) -> None:
     status, answer, _ = ask("POST", "/api/look", None, content_length=str(serving.MAX_UPLOAD + 1))
     assert status == 413 and "10 MB" in answer["error"]
 
 
-def test_an_upload_of_unsaid_length_is_counted(ask: Server) -> None:
+def test_an_upload_of_unsaid_length_is_counted(ask: Any) -> None:
     def pieces() -> Iterator[bytes]:
         for _ in range(11):
             yield bytes(1 << 20)
@@ -193,17 +148,17 @@ def test_an_upload_of_unsaid_length_is_counted(ask: Server) -> None:
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example"])
-def test_names_of_other_hosts_are_refused(ask: Server, host: str) -> None:
+def test_names_of_other_hosts_are_refused(ask: Any, host: str) -> None:
     assert ask("GET", "/api/about", host=host)[0] == 400
 
 
-def test_other_pages_may_not_ask(ask: Server) -> None:
+def test_other_pages_may_not_ask(ask: Any) -> None:
     status, answer, _ = ask("POST", "/api/find?query=cat", origin="http://evil.example")
     assert status == 403 and "evil.example" in answer["error"]
     assert ask("POST", "/api/find?query=cat", origin=f"http://127.0.0.1:{ask.port}")[0] == 200
 
 
-def test_unknown_addresses(ask: Server) -> None:
+def test_unknown_addresses(ask: Any) -> None:
     for path in ("/static/app.py", "/static/..%2Fapp.py", "/api/picture/24", "/api/picture/-1", "/etc/passwd"):
         assert ask("GET", path)[0] == 404
     assert ask("GET", "/api/find?query=cat")[0] == 405

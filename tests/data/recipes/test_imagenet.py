@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import webdataset
+from mm_mhmoe_data.labelled import read_labelled
 from mm_mhmoe_data.recipes.imagenet import plan_imagenet
 from mm_mhmoe_data.recipes.research_options import BuildOptions
 
@@ -50,6 +51,9 @@ def test_clip_benchmark_reads_it(root: Path, build) -> None:
     assert (built.out / "dataset_type.txt").read_text().strip() == "classification"
     templates = (built.out / "zeroshot_classification_templates.txt").read_text().splitlines()
     assert len(templates) == 80 and templates[0] == "a bad photo of a {c}."
+    ours = read_labelled(built.out / "train")
+    assert ours.classes == tuple(names)
+    assert {ours.key(i): int(label) for i, label in enumerate(ours.labels())} == {key: label for key, label, _ in rows}
     assert built.manifest["expected"]["train classes"] == {"expected": 1000, "found": 3}
     assert built.manifest["expected"]["val"] == {"expected": 50_000, "found": 4}
 

@@ -10,6 +10,7 @@ import pytest
 import webdataset
 from mm_mhmoe_data.recipes.nlvr2 import plan_nlvr2
 from mm_mhmoe_data.recipes.research_options import BuildOptions
+from mm_mhmoe_data.statements import read_statements
 
 
 def line(identifier: str, label: str, **more: Any) -> str:
@@ -48,6 +49,8 @@ def test_a_sample_has_two_pictures(root: Path, build, facts, photo) -> None:
     assert facts(first)["filenames"][1] == "images/train/60/train-10171-0-img1.png"
     assert facts(built.by_key("dev")["dev-269-0-0"])["filenames"][0] == "dev/dev-269-0-img0.png"
     assert "left.jpg" in built.by_key("test1")["test1-261-2-0"].parts
+    rows = read_statements(built.out / "train").rows  # and so fine-tuning reads them
+    assert [(row.identifier, row.label) for row in rows] == [("train-10171-0-0", True), ("train-10171-0-1", False)]
     assert built.manifest["counts"] == {"train true": 1, "dev true": 0, "test1 true": 1}
     assert [row["expected"] for row in built.manifest["expected"].values()] == [86_373, 6_982, 6_967]
 

@@ -9,11 +9,14 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
+from mm_mhmoe_data.labelled import read_labelled
 from mm_mhmoe_data.ordered import iterate_pairs
 from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_eval.libraries import OpenClipModel, load_library_model
 from mm_mhmoe_eval.protocol import EmbedsPairs
 from mm_mhmoe_eval.retrieval import retrieval_scores
+from mm_mhmoe_eval.runner import ModelFacts, evaluate
+from mm_mhmoe_eval.tasks import load_task
 from PIL import Image
 
 from mm_mhmoe.commands.sources import data_path
@@ -73,6 +76,30 @@ def test_embeddings_are_those_of_open_clip(architecture: str, dataset: ShardData
     assert scores["text_retrieval_recall@5"] == pytest.approx(hits)
 
 
+def test_zero_shot_classes_are_those_of_open_clip(dataset: ShardDataset) -> None:
+    """Truth: open_clip's own zero-shot classifier on the same class names and templates."""
+    task = load_task("zero_shot_openclipart")
+    ours = load_library_model("open_clip:tiny-vit/random").model
+    scored = evaluate(ours, task, facts=ModelFacts(name="tiny"), limit=PAIRS)
+    root = Path(data_path("demo:test")).parent
+    options = {"field": task.options["label_field"], "min_count": task.options["min_class_count"]}
+    train = read_labelled(root / task.data["train"], **options)
+    test = read_labelled(root / task.data["test"], classes=train.classes, **options)
+    templates = (root / task.data["templates"]).read_text().splitlines() if "templates" in task.data else ["{c}"]
+
+    torch.manual_seed(0)
+    model, _, preprocess = open_clip.create_model_and_transforms("tiny-vit")
+    model.eval()
+    tokenizer = open_clip.get_tokenizer("tiny-vit")
+    says = [lambda name, said=said: said.replace("{c}", name) for said in templates if said.strip()]
+    with torch.no_grad():
+        class_EC = open_clip.build_zero_shot_classifier(model, tokenizer, test.classes, says)
+        pictures = [test.dataset.picture(place).permute(1, 2, 0).numpy() for place in test.places[:PAIRS]]
+        image_NE = torch.stack([preprocess(Image.fromarray(pixels)) for pixels in pictures])
+        likeliest_N = (model.encode_image(image_NE, normalize=True) @ class_EC).argmax(1)
+    assert [sample["top"][0] for sample in scored.samples] == [test.classes[i] for i in likeliest_N.tolist()]
+
+
 def test_weights_of_a_file(tmp_path: Path) -> None:
     torch.manual_seed(5)
     model = open_clip.create_model("tiny-vit")
@@ -93,7 +120,7 @@ def test_random_weights_are_said_and_always_the_same() -> None:
     [
         ("open_clip:no-such/random", "open_clip has no no-such"),
         ("open_clip:tiny-vit/laion2b", "neither a file nor a tag"),
-        ("open_clip:", "write open_clip:ARCHITECTURE/WEIGHTS"),
+        ("open_clip:tiny-vit", "write open_clip:ARCHITECTURE/WEIGHTS"),
     ],
 )
 def test_what_is_not_there_is_named(name: str, problem: str) -> None:

@@ -1,0 +1,1 @@
+"""What tasks of language models share: nats of sequences, and questions with four choices."""
