@@ -170,6 +170,14 @@ def test_dict_round_trip_through_json(name: str) -> None:
     assert EncoderConfig.from_dict({k: v for k, v in values.items() if k not in later}) == PRESETS[name]
 
 
+@pytest.mark.parametrize(("recompute", "keep"), [(True, "tokens"), (False, "hidden")])
+def test_the_option_that_keep_replaced_is_read(recompute, keep):
+    values = PRESETS["tiny"].to_dict()
+    moe = {name: value for name, value in values["moe"].items() if name != "keep"}
+    read = EncoderConfig.from_dict({**values, "moe": {**moe, "recompute": recompute}})
+    assert read == replace(PRESETS["tiny"], moe=replace(PRESETS["tiny"].moe, keep=keep))
+
+
 @pytest.mark.parametrize("where", [(), ("moe",), ("vision",), ("text",)])
 def test_unknown_key_is_named(where: tuple[str, ...]) -> None:
     values = EncoderConfig().to_dict()

@@ -78,8 +78,7 @@ def block_mask(grid: int, ratio: float, rng: np.random.Generator, *, min_aspect:
     wanted = round(ratio * grid * grid)
     smallest = max(1, round(16 / 196 * grid * grid))
     mask = np.zeros((grid, grid), dtype=bool)
-    while mask.sum() < wanted:
-        missing = wanted - int(mask.sum())
+    while (missing := wanted - np.count_nonzero(mask)) > 0:
         before = mask.copy()
         for _ in range(_TRIES):
             area = rng.uniform(smallest, max(smallest, missing))
@@ -88,10 +87,10 @@ def block_mask(grid: int, ratio: float, rng: np.random.Generator, *, min_aspect:
             width = min(grid, max(1, round(math.sqrt(area / aspect))))
             top, left = rng.integers(0, grid - height + 1), rng.integers(0, grid - width + 1)
             block = mask[top : top + height, left : left + width]
-            if not block.all():
+            if np.count_nonzero(block) < block.size:
                 block[:] = True
                 break
-        excess = int(mask.sum()) - wanted
+        excess = np.count_nonzero(mask) - wanted
         if excess > 0:
             fresh = np.flatnonzero(mask & ~before)
             mask.ravel()[rng.choice(fresh, size=excess, replace=False)] = False

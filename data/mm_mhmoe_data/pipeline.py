@@ -62,6 +62,7 @@ class ShardDataset:
                 f"none of the {self.left_out} samples in {', '.join(map(str, found[:3]))}"
                 f"{' ...' if len(found) > 3 else ''} has {wanted}; look at them with `mm-mhmoe data stats`"
             )
+        self._most_kept = _MAX_DECODED_BYTES // len(self)  # bytes of a picture: were all of this size, they would fit
         self._several: dict[str, bool] = {}
         self._decoded: dict[tuple[int, int, int | None], Tensor] = {}
 
@@ -166,7 +167,7 @@ class ShardDataset:
             picture = decode_picture(content, at_least=at_least)
         except ValueError as error:
             raise self._shards.error(index, f"cannot be used: {error}", "decode") from error
-        if len(self) * picture.nbytes <= _MAX_DECODED_BYTES:  # were all of this size, they would fit
+        if picture.nbytes <= self._most_kept:
             self._decoded[index, offset, at_least] = picture
         return picture
 

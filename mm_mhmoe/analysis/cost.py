@@ -69,7 +69,7 @@ def step_flops(config: EncoderConfig, workload: Work, num_codes: int, *, ranks: 
     Heads work at masked positions only: D V each; with cls_loss once more, after 4 D^2 that make a state from [CLS]. A
     caption's tokens cost D V each, too. Compared pairs cost 2 D P for their embeddings of width P, and P for each
     similarity: one of every picture with every text; over several ranks, of the own pictures with all texts, and
-    of the own texts with all pictures. What `moe.recompute` computes again is no part of it.
+    of the own texts with all pictures. What `moe.keep` has computed again is no part of it.
     """
     blocks = {name: 0 for name in asdict(token_flops(config, 1))}
     for rows, length in workload.streams(config):

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mm_mhmoe.nn import Experts, FeedForward, MoE, MultiHeadMoE, Routing, TopKRouter, expert_counts
+from mm_mhmoe.nn.expert_pass import Keep
 
 GROUP = 1024
 
@@ -119,20 +120,23 @@ def build_layers(size: LayerSize, *, einsum: bool = True) -> dict[str, nn.Module
     def router(dim: int) -> TopKRouter:
         return TopKRouter(dim, size.experts, size.top_k)
 
-    ours = multi_head(MoE(router(width), Experts(size.experts, width, size.hidden)))
-    again = multi_head(MoE(router(width), Experts(size.experts, width, size.hidden, recompute=True)))
-    again.load_state_dict(ours.state_dict())
+    ours = {
+        f"MH-MoE, keep {keep}": multi_head(MoE(router(width), Experts(size.experts, width, size.hidden, keep=keep)))
+        for keep in get_args(Keep)
+    }
+    same = next(iter(ours.values())).state_dict()
+    for layer in ours.values():
+        layer.load_state_dict(same)
     layers: dict[str, nn.Module] = {
         "dense FFN": FeedForward(size.dim, size.ffn_dim, sub_ln=False),
         "MoE": MoE(router(size.dim), Experts(size.experts, size.dim, size.ffn_dim // size.top_k)),
-        "MH-MoE": ours,
-        "MH-MoE, recompute": again,
+        **ours,
     }
     if einsum:
         layers["MH-MoE, einsum dispatch"] = multi_head(
             EinsumMoE(router(width), Experts(size.experts, width, size.hidden))
         )
-        layers["MH-MoE, einsum dispatch"].load_state_dict(ours.state_dict())
+        layers["MH-MoE, einsum dispatch"].load_state_dict(same)
     if has_transformers():
         for implementation in ("eager", "grouped_mm"):
             layers[f"MH-MoE, Mixtral block ({implementation})"] = multi_head(MixtralMoE(size, implementation))

@@ -197,32 +197,54 @@ def _router(config: EncoderConfig, tokens: int, *, padded: bool, balanced: bool)
 
 
 def _experts(config: EncoderConfig, tokens: int, arithmetic: Arithmetic, *, padded: bool, ep: int) -> int:
-    size, width = config.sparse_size, arithmetic.width
+    size, width, keep = config.sparse_size, arithmetic.width, config.moe.keep
     subtokens = tokens * size.heads
     rows = subtokens * size.top_k
-    listed = subtokens * (size.experts if config.moe.router == "expert_choice" else size.top_k)
-    # The order of all choices; of the rows the (sub-)token, the place and the weight; where a (sub-)token's rows begin.
-    kept = INDEX * (listed + 2 * rows + subtokens) + FP32 * rows
+    # Of the rows the (sub-)token, the place and the weight; where a (sub-)token's rows begin; which choices are sent.
+    experts_choose = config.moe.router == "expert_choice"
+    listed = subtokens * (size.experts if experts_choose else size.top_k)
+    kept = INDEX * (2 * rows + subtokens) + FP32 * rows + (listed if padded or experts_choose else 0)
     kept += rows * size.width * width  # the outputs
-    shared = subtokens * size.width * width if size.shared_experts else 0
-    if arithmetic.grouped and not config.moe.recompute:
-        kept += rows * (size.width * width + INDEX) + _hidden(rows, size, config.sub_ln, arithmetic)
-        if config.sub_ln:  # each row's scale, and the LayerNorm's output that it multiplies
-            kept += rows * size.hidden * (FP32 + arithmetic.norm_width)
-    else:
-        in_fp32 = width == FP32 or config.ffn == "moe" or not config.moe.projection_layers
-        if padded or not in_fp32:  # otherwise the router's input is the experts'
-            kept += subtokens * size.width * (FP32 if in_fp32 else width)
-        if not config.moe.recompute:
-            here = size.experts // ep  # each is filled up to a multiple, by half of it on average
-            filled = max(rows + here * GRANULE // 2, here * GRANULE) if arithmetic.is_cpu_bf16 else rows
-            kept += filled * (size.matrices - 1) * size.hidden * width
-        if not in_fp32 or width == FP32:
-            shared = 0  # its input is the experts'
+    grouped = arithmetic.grouped and keep != "tokens"
+    kept += _grouped(config, rows, arithmetic) if grouped else _looped(config, rows, arithmetic, ep=ep)
+    in_fp32 = width == FP32 or config.ffn == "moe" or not config.moe.projection_layers
+    shares_input = not in_fp32 or width == FP32  # the shared expert reads the input itself, not a narrower copy
+    keeps_input = not grouped and (keep != "all" or (size.shared_experts > 0 and shares_input))
+    if keeps_input and (padded or not in_fp32):  # otherwise it is the router's
+        kept += subtokens * size.width * (FP32 if in_fp32 else width)
     if size.shared_experts:
         whole = FFNSize(dim=size.dim, hidden=size.shared_experts * size.hidden, matrices=size.matrices)
-        shared += _hidden(subtokens, whole, config.sub_ln, arithmetic)
-    return kept + shared
+        kept += _hidden(subtokens, whole, config.sub_ln, arithmetic)
+        if grouped or not shares_input:
+            kept += subtokens * size.width * width
+    return kept
+
+
+def _grouped(config: EncoderConfig, rows: int, arithmetic: Arithmetic) -> int:
+    """Gathered rows, the expert of each, and the first product; with keep=all what autograd keeps after it."""
+    size, width = config.sparse_size, arithmetic.width
+    kept = rows * (size.width * width + INDEX)
+    if config.moe.keep == "hidden":
+        return kept + rows * (size.matrices - 1) * size.hidden * width
+    kept += _hidden(rows, size, config.sub_ln, arithmetic)
+    if config.sub_ln:  # each row's scale, and the LayerNorm's output that it multiplies
+        kept += rows * size.hidden * (FP32 + arithmetic.norm_width)
+    return kept
+
+
+def _looped(config: EncoderConfig, rows: int, arithmetic: Arithmetic, *, ep: int) -> int:
+    """The first product; with keep=all also gathered rows, activation, and the LayerNorm's output and statistics."""
+    size, width, keep = config.sparse_size, arithmetic.width, config.moe.keep
+    filled, here = rows, size.experts // ep
+    if arithmetic.is_cpu_bf16 and config.moe.router == "expert_choice":  # as many rows for every expert
+        filled = here * -(-rows // (here * GRANULE)) * GRANULE
+    elif arithmetic.is_cpu_bf16:
+        filled = max(rows + here * GRANULE // 2, here * GRANULE)  # each by half of it on average
+    first = filled * (size.matrices - 1) * size.hidden * width
+    if keep != "all":
+        return first if keep == "hidden" else 0
+    kept = first + rows * (size.width + config.moe.expert_bias) * width + filled * size.hidden * width
+    return kept + filled * (size.hidden * width + STATISTICS) if config.sub_ln else kept
 
 
 def _task_heads(config: EncoderConfig, workload: Workload, arithmetic: Arithmetic, num_codes: int, ranks: int) -> int:
@@ -279,9 +301,10 @@ def _copied_weights(
     if config.num_sparse:
         sparse = sum(n for layer, n in used.items() if config.is_sparse(layer))
         size = config.sparse_size
-        kept_here = arithmetic.grouped and not config.moe.recompute
-        not_here = size.experts - (size.experts // ep if kept_here else 0)
-        copied += sparse * (size.parameters - not_here * size.matrices * size.width * size.hidden)
+        # Of every expert on the device: all matrices, the first ones, or none.
+        of_expert = {"all": size.matrices, "hidden": size.matrices - 1, "tokens": 0}[config.moe.keep]
+        here = size.experts // ep * of_expert if arithmetic.grouped else 0
+        copied += sparse * (size.parameters - (size.experts * size.matrices - here) * size.width * size.hidden)
     return copied if num_codes is None else copied + _copied_heads(config, workload, num_codes)
 
 

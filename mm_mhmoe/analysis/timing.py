@@ -50,6 +50,7 @@ def interleave(
     least_seconds: float = 0.15,
     busy_cores: float = 0.25,
     max_rounds: int = 12,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
     """Times all contestants in turns, in reversed order every other round, after one warm-up call each.
 
@@ -58,24 +59,25 @@ def interleave(
         least_seconds: a sample repeats its call until it is this long.
         busy_cores: a sample counts only if other processes used fewer cores than this during it (Linux; elsewhere all
             samples count).
+        clock: seconds. time.process_time counts what this process computes and not what it waits for.
     """
     timings = {name: Timing() for name in contestants}
     repeats = {}
     for name, run in contestants.items():
         run()
-        start = time.perf_counter()
+        start = clock()
         run()
-        repeats[name] = max(1, round(least_seconds / max(1e-6, time.perf_counter() - start) + 0.5))
+        repeats[name] = max(1, round(least_seconds / max(1e-6, clock() - start) + 0.5))
     for turn in range(max_rounds):
         waiting = [name for name, timing in timings.items() if len(timing.samples) < samples]
         if not waiting:
             break
         for name in waiting if turn % 2 == 0 else reversed(waiting):
             others = other_cpu_seconds()
-            start = time.perf_counter()
+            start = clock()
             for _ in range(repeats[name]):
                 contestants[name]()
-            seconds = time.perf_counter() - start
+            seconds = clock() - start
             if other_cpu_seconds() - others < busy_cores * seconds + 2 / _TICKS:
                 timings[name].samples.append(seconds / repeats[name])
             else:

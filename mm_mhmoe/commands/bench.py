@@ -64,7 +64,7 @@ def layer(
 def _measure(size: LayerSize, dtype: torch.dtype, *, samples: int, einsum: bool) -> dict[str, dict[str, Any]]:
     torch.manual_seed(0)
     layers = {name: one.to(dtype) for name, one in build_layers(size, einsum=einsum).items()}
-    x_TD, grad_TD, counts = layer_inputs(size, layers["MH-MoE"], dtype)
+    x_TD, grad_TD, counts = layer_inputs(size, layers["MH-MoE, keep hidden"], dtype)
     limit = products(size, dtype, counts)
     rows: dict[str, dict[str, Any]] = {LIMIT: {}, **{name: {} for name in layers}}
     for mode in ("forward", "training"):

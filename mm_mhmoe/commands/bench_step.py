@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -52,6 +54,7 @@ def step(
     samples: int = 5,
     busy_cores: float = 0.25,
     threads: int = 0,
+    cpu_time: bool = False,
     out: Path | None = None,
 ) -> None:
     """Times the forward and backward pass of masked pretraining against what else there is, in turns in one process.
@@ -73,10 +76,14 @@ def step(
         samples: of each contestant.
         busy_cores: samples during which other processes used more cores than this do not count.
         threads: of the products; 0: torch's own choice.
+        cpu_time: counts the seconds that this process computes, not those that pass, so that a busy machine does less
+            harm; every sample counts. Only with threads=1, because threads that wait for each other compute.
         out: a JSON file to write.
     """
     if samples < 1 or batch < 1:
         raise ValueError(f"samples={samples} and batch={batch} must be 1 or more")
+    if cpu_time and threads != 1:
+        raise ValueError(f"cpu_time=true counts threads that wait for each other, too; use threads=1, not {threads}")
     if threads:
         torch.set_num_threads(threads)
     config = contestants(encoder or EncoderConfig())["dense"]
@@ -90,11 +97,12 @@ def step(
         for dtype in dtypes or ("fp32", "bf16"):
             with console.status(f"{part}, {dtype}"):
                 bench = StepBench(config, work, num_codes, part, dtype, torchscale)
-                rows = bench.measure(samples, busy_cores)
+                rows = bench.measure(samples, math.inf if cpu_time else busy_cores, cpu_time=cpu_time)
             records.append({"part": part, "dtype": dtype, "rows": rows})
-            console.print(_table(f"{part}, {dtype}", rows))
+            console.print(_table(f"{part}, {dtype}{', CPU time' if cpu_time else ''}", rows))
     if out is not None:
         facts = {"torch": torch.__version__, "threads": torch.get_num_threads(), "switches": switches()}
+        facts["seconds"] = "of this process" if cpu_time else "that passed"
         size = {"encoder": config.to_dict(), "batch": batch, "streams": streams or ["pairs"], "num_codes": num_codes}
         write_text_atomic(out, json.dumps({**facts, **size, "results": records}, indent=1) + "\n")
 
@@ -122,13 +130,14 @@ class StepBench:
     def _ready(self, model: Any) -> Any:
         return model.train().to(torch.bfloat16 if self.dtype == "bf16" else torch.float32)
 
-    def measure(self, samples: int, busy_cores: float) -> dict[str, dict[str, Any]]:
+    def measure(self, samples: int, busy_cores: float, *, cpu_time: bool = False) -> dict[str, dict[str, Any]]:
         products = step_products(self.config, self.work, self.num_codes, heads=self.part == "step")
         calls = self.encoders() if self.part == "encoder" else self.steps()
         forwards = {name: partial(self._forward, call) for name, (call, _) in calls.items()}
         whole = {name: partial(_train, forwards[name], modules) for name, (_, modules) in calls.items()}
         limit = run_products(products, _PRODUCTS[self.dtype])
-        timings = interleave({LIMIT: limit} | whole, samples=samples, busy_cores=busy_cores)
+        clock = time.process_time if cpu_time else time.perf_counter
+        timings = interleave({LIMIT: limit} | whole, samples=samples, busy_cores=busy_cores, clock=clock)
         rows = {name: timing.against(timings[LIMIT]) for name, timing in timings.items()}
         for name, (_, modules) in calls.items():
             rows[name]["kept_mb"] = saved_bytes(forwards[name], _parameters(modules)) / 1e6

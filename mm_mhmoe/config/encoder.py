@@ -243,9 +243,11 @@ class EncoderConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> EncoderConfig:
         """The inverse of `to_dict`. Raises ValueError for a key that no field has."""
-        parts = {"moe": MoEConfig, "vision": VisionConfig, "text": TextConfig}
+        parts = {"vision": VisionConfig, "text": TextConfig}
         try:
-            nested = {name: part(**values[name]) for name, part in parts.items() if name in values}
+            nested: dict[str, Any] = {name: part(**values[name]) for name, part in parts.items() if name in values}
+            if "moe" in values:
+                nested["moe"] = MoEConfig.from_dict(values["moe"])
             return cls(**{**values, **nested})
         except TypeError as error:
             raise ValueError(f"encoder config: {error}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from mm_mhmoe.config.checks import require
 from mm_mhmoe.sizing import Parity
@@ -16,6 +16,7 @@ XMoEGate = Literal["softmax", "sigmoid"]
 BalanceScope = Literal["local", "global"]
 BalanceChoices = Literal["all", "first"]
 Pools = Literal["modality", "shared"]
+Keep = Literal["all", "hidden", "tokens"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,8 @@ class MoEConfig:
         shared_experts: experts that every (sub-)token goes through besides those it is sent to.
         activation: of the experts: gelu; or swiglu, with three matrices instead of two (Mixtral, DeepSeekMoE).
         expert_bias: whether the experts' matrices have biases.
-        recompute: keeps less for the backward pass: the experts compute their first product again.
+        keep: what the experts keep for the backward pass, which computes the rest again. tokens: the (sub-)tokens
+            alone. hidden: also their first product. all: also what activation and sub-LN make of it, the fastest.
         every: a sparse FFN in every n-th layer, counted from the n-th (2: layers 2, 4, ...); the others are dense.
         pools: under encoder.multiway: modality: pictures and texts have num_experts experts each, with routers (and
             multi-head and merge layers) of their own; shared: one router and num_experts experts serve both.
@@ -80,7 +82,7 @@ class MoEConfig:
     shared_experts: int = 0
     activation: Activation = "gelu"
     expert_bias: bool = True
-    recompute: bool = False
+    keep: Keep = "hidden"
     every: int = 2
     pools: Pools = "modality"
     balance_loss_weight: float = 1e-2
@@ -108,6 +110,7 @@ class MoEConfig:
             ("balance_choices", BalanceChoices),
             ("parity", Parity),
             ("pools", Pools),
+            ("keep", Keep),
         ):
             value = getattr(self, name)
             require(value in get_args(choices), f"moe.{name}={value!r} is not one of {', '.join(get_args(choices))}")
@@ -147,3 +150,11 @@ class MoEConfig:
                 f"moe.hidden_dim={self.hidden_dim} is given but moe.parity={self.parity} solves it; "
                 "leave it out, or use parity=none",
             )
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> MoEConfig:
+        """From its fields by name, also as earlier versions wrote them, with `recompute` instead of `keep`."""
+        if "recompute" in values:
+            values = {**values, "keep": "tokens" if values["recompute"] else "hidden"}
+            del values["recompute"]
+        return cls(**values)

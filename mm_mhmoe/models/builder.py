@@ -101,7 +101,7 @@ def build_ffn(config: EncoderConfig, layer: int) -> nn.Module:
     inner |= {"activation": options.activation, "bias": options.expert_bias}
     moe = MoE(
         build_router(options, width),
-        Experts(options.num_experts, width, hidden, recompute=options.recompute, **inner),
+        Experts(options.num_experts, width, hidden, keep=options.keep, **inner),
         capacity=_capacity(options),
         shared=FeedForward(width, options.shared_experts * hidden, **inner) if options.shared_experts else None,
     )

@@ -14,7 +14,7 @@ class DispatchPlan(NamedTuple):
     """What the experts of this process compute, and how the outputs come back.
 
     rows:     how the rows belong to the experts here and to the (sub-)tokens they are gathered from.
-    weight_N: the weight of each row's output.
+    weight_N: the weights of the rows' outputs, in the order of `rows.row_N`.
     """
 
     rows: Rows

@@ -1,18 +1,18 @@
 """Forward and backward of E two-matrix networks on sorted rows, one expert after the other.
 
-What autograd would keep of such a network is many times its input. Here only the (sub-)tokens and the products of the
-first matrix are kept, or the (sub-)tokens alone; the rest is computed again. The gradients of the stacked weights are
-written where they belong, not added up from one stack an expert.
+What autograd would keep of such a network is many times its input. Here it is a choice (`Keep`), and what was not kept
+is computed again. The gradients of the stacked weights are written where they belong, not added up from one stack an
+expert.
 
 Legend: S (sub-)tokens, d their width, N rows sent to experts, n rows of one expert, F hidden dim, P columns of the
-first product (F, or 2 F for SwiGLU), E experts.
+first product (F, or 2 F for SwiGLU), E experts, c: d, and one more for the bias where there is one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 from mm_mhmoe.nn.activations import Activation, activate, activate_backward
 from mm_mhmoe.nn.rows import Rows
 
-_GRANULE = 256
+Keep = Literal["all", "hidden", "tokens"]
 
 
 class Weights(NamedTuple):
@@ -38,12 +38,17 @@ class Weights(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class PassOptions:
-    """What is no tensor. `dtype`: of the products. `keep`: the first product is kept for the backward pass."""
+    """What is no tensor.
+
+    dtype: of the products.
+    keep:  for the backward pass. tokens: the (sub-)tokens alone. hidden: also the first product. all: also what the
+           activation and the LayerNorm make of it.
+    """
 
     activation: Activation
     norm_eps: float
     dtype: torch.dtype
-    keep: bool
+    keep: Keep
 
 
 def expert_pass(x_Sd: Tensor, rows: Rows, weights: Weights, options: PassOptions) -> Tensor:
@@ -54,57 +59,63 @@ def expert_pass(x_Sd: Tensor, rows: Rows, weights: Weights, options: PassOptions
 class _ExpertPass(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_Sd: Tensor, rows: Rows, options: PassOptions, *stacks: Tensor | None) -> Tensor:
-        number, weights, kept = len(rows.source_N), Weights(*stacks), []  # type: ignore[arg-type]
-        y_Nd = x_Sd.new_empty(number + _GRANULE, weights.w2_Fd.shape[2], dtype=options.dtype)
+        weights = Weights(*stacks)  # type: ignore[arg-type]
+        kept: list[Tensor | None] = []
         with _explicit_dtypes(x_Sd):
-            x_Sc = _with_ones(x_Sd.to(options.dtype), weights)
-            for e, start, count, filled in _blocks(rows, y_Nd):
+            x_Nc = _gather(x_Sd, rows, weights, options.dtype)
+            y_Nd = x_Nc.new_empty(len(x_Nc), x_Sd.shape[1])
+            for e, start, _, stop in _blocks(rows, x_Nc):
                 one = _one(weights, e, options.dtype)
-                p_nP = torch.mm(_gather(x_Sc, rows.source_N[start : start + count], filled), one.w1_cP)
-                h_nF = activate(options.activation, p_nP, overwrite=not options.keep)
-                _product(_normalised(h_nF, one, options), one.w2_Fd, one.b2_d, out=y_Nd[start : start + filled])
-                if options.keep:
-                    kept.append(p_nP)
-        ctx.rows, ctx.options = rows, options
-        ctx.save_for_backward(x_Sd, *stacks, *kept)
-        return y_Nd[:number]
+                p_nP = torch.mm(x_Nc[start:stop], one.w1_cP)
+                states = _states(p_nP, one, options, overwrite=options.keep == "tokens")
+                _product(states.h_nF, one.w2_Fd, one.b2_d, out=y_Nd[start:stop])
+                kept += states[: _KEPT_STATES[options.keep]]
+        ctx.rows, ctx.options, ctx.x_dtype = rows, options, x_Sd.dtype
+        ctx.save_for_backward(x_Nc if options.keep == "all" else x_Sd, *stacks, *kept)
+        return y_Nd[: len(rows.source_N)]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_Nd: Tensor) -> tuple[Any, ...]:
         rows, options = ctx.rows, ctx.options
-        x_Sd, *saved = ctx.saved_tensors  # asked for once only: activation checkpointing computes them again
+        x, *saved = ctx.saved_tensors  # asked for once only: activation checkpointing computes them again
         weights, kept = Weights(*saved[: len(Weights._fields)]), saved[len(Weights._fields) :]
         grads = Weights(*(None if stack is None else torch.zeros_like(stack) for stack in weights))  # type: ignore[arg-type]
-        grad_x_Nd = grad_Nd.new_empty(len(grad_Nd) + _GRANULE, x_Sd.shape[1])
-        with _explicit_dtypes(x_Sd):
-            x_Sc = _with_ones(x_Sd.to(options.dtype), weights)
-            for i, (e, start, count, filled) in enumerate(_blocks(rows, grad_Nd)):
-                one = _one(weights, e, options.dtype)
-                x_nc = _gather(x_Sc, rows.source_N[start : start + count], filled)
-                p_nP = kept[i] if kept else torch.mm(x_nc, one.w1_cP)
-                grad_nd = F.pad(grad_Nd[start : start + count], (0, 0, 0, filled - count))
-                grad_p_nP = _backward_one(grad_nd, x_nc, p_nP, one, grads, e, options)
-                torch.mm(grad_p_nP, one.w1_cP[: x_Sd.shape[1]].t(), out=grad_x_Nd[start : start + filled])
-        return rows.sum(grad_x_Nd[: len(grad_Nd)]).to(x_Sd.dtype), None, None, *grads
+        number, width = grad_Nd.shape
+        with _explicit_dtypes(x):
+            x_Nc = x if options.keep == "all" else _gather(x, rows, weights, options.dtype)
+            grad_x_Nd = x_Nc.new_empty(len(x_Nc), width)
+            for e, start, end, stop in _blocks(rows, x_Nc):
+                one, x_nc = _one(weights, e, options.dtype), x_Nc[start:stop]
+                found, kept = kept[: _KEPT_STATES[options.keep]], kept[_KEPT_STATES[options.keep] :]
+                if options.keep != "all":
+                    found = _states(found[0] if found else torch.mm(x_nc, one.w1_cP), one, options)
+                grad_nd = grad_Nd[start:end] if end == stop else F.pad(grad_Nd[start:end], (0, 0, 0, stop - end))
+                grad_p_nP = _backward_one(grad_nd, x_nc, _States(*found), one, grads, e, options)
+                torch.mm(grad_p_nP, one.w1_cP[:width].t(), out=grad_x_Nd[start:stop])
+        return rows.sum(grad_x_Nd[:number]).to(ctx.x_dtype), None, None, *grads
 
 
 def _backward_one(
-    grad_nd: Tensor, x_nc: Tensor, p_nP: Tensor, one: _One, grads: Weights, e: int, options: PassOptions
+    grad_nd: Tensor, x_nc: Tensor, states: _States, one: _One, grads: Weights, e: int, options: PassOptions
 ) -> Tensor:
     """Writes the gradients of expert e's parameters and returns that of its first product."""
-    h_nF = a_nF = activate(options.activation, p_nP)
-    grad_a_nF = grad_nd @ one.w2_Fd.t()
-    if grads.scale_F is not None and grads.shift_F is not None:
-        shape = a_nF.shape[1:]
-        h_nF, mean, deviation = torch.native_layer_norm(a_nF, shape, one.scale_F, one.shift_F, options.norm_eps)
-        grad_a_nF, grads.scale_F[e], grads.shift_F[e] = torch.ops.aten.native_layer_norm_backward(
-            grad_a_nF, a_nF, shape, mean, deviation, one.scale_F, one.shift_F, [True, True, True]
-        )
-    grads.w2_Fd[e] = (grad_nd.t() @ h_nF).t()  # on CPUs faster than the product that needs no transposing
+    grads.w2_Fd[e] = (grad_nd.t() @ states.h_nF).t()  # on CPUs faster than the product that needs no transposing
     if grads.b2_d is not None:
         grads.b2_d[e] = grad_nd.sum(dim=0)
-    grad_p_nP = activate_backward(options.activation, grad_a_nF, p_nP)
+    grad_a_nF = grad_nd @ one.w2_Fd.t()
+    if grads.scale_F is not None and grads.shift_F is not None:
+        grad_a_nF, grads.scale_F[e], grads.shift_F[e] = torch.ops.aten.native_layer_norm_backward(
+            grad_a_nF,
+            states.a_nF,
+            states.a_nF.shape[1:],
+            states.mean_n,
+            states.deviation_n,
+            one.scale_F,
+            one.shift_F,
+            [True, True, True],
+        )
+    grad_p_nP = activate_backward(options.activation, grad_a_nF, states.p_nP)
     grad_w1_cP = x_nc.t() @ grad_p_nP
     grads.w1_dP[e] = grad_w1_cP[: grads.w1_dP.shape[1]]
     if grads.b1_P is not None:
@@ -112,8 +123,31 @@ def _backward_one(
     return grad_p_nP
 
 
+class _States(NamedTuple):
+    """Of one expert: the first product, its activation, and the second product's input, which without LayerNorm is
+    the activation."""
+
+    p_nP: Tensor
+    a_nF: Tensor
+    h_nF: Tensor
+    mean_n: Tensor | None = None
+    deviation_n: Tensor | None = None
+
+
+_KEPT_STATES = {"all": len(_States._fields), "hidden": 1, "tokens": 0}
+
+
+def _states(p_nP: Tensor, one: _One, options: PassOptions, *, overwrite: bool = False) -> _States:
+    """With `overwrite`, the activation takes the first product's memory."""
+    a_nF = activate(options.activation, p_nP, overwrite=overwrite)
+    if one.scale_F is None:
+        return _States(p_nP, a_nF, a_nF)
+    normed = torch.native_layer_norm(a_nF, a_nF.shape[1:], one.scale_F, one.shift_F, options.norm_eps)
+    return _States(p_nP, a_nF, *normed)
+
+
 class _One(NamedTuple):
-    """The parameters of one expert in the dtype of the products. c: d, and one for the bias where there is one."""
+    """The parameters of one expert in the dtype of the products."""
 
     w1_cP: Tensor
     w2_Fd: Tensor
@@ -134,28 +168,39 @@ def _one(weights: Weights, e: int, dtype: torch.dtype) -> _One:
     return _One(w1_dP, w2_Fd, b2_d, *norm)  # type: ignore[arg-type]
 
 
-def _with_ones(x_Sd: Tensor, weights: Weights) -> Tensor:
-    return x_Sd if weights.b1_P is None else F.pad(x_Sd, (0, 1), value=1.0)
-
-
-def _blocks(rows: Rows, like: Tensor) -> Iterator[tuple[int, int, int, int]]:
-    """Expert, first row, number of rows, and that number filled up, for every expert that has rows.
+def _granule(x: Tensor, dtype: torch.dtype) -> int:
+    """To a multiple of this the rows of an expert are filled up.
 
     The CPU library compiles its bf16 kernels anew for every number of rows it has not met, and the router makes new
-    ones in every step: filled up to the next multiple, there are few. What the rows too many give is overwritten by the
-    next expert; their gradient is zero.
+    ones in every step: filled up there are few.
     """
-    granule = _GRANULE if like.device.type == "cpu" and like.dtype == torch.bfloat16 else 1
-    start = 0
+    return 256 if x.device.type == "cpu" and dtype == torch.bfloat16 else 1
+
+
+def _gather(x_Sd: Tensor, rows: Rows, weights: Weights, dtype: torch.dtype) -> Tensor:
+    """The rows of all experts, with a column of ones where there is a bias, and zeros to fill up the last expert's.
+
+    All at once: between experts the (sub-)tokens leave the cache.
+    """
+    number, width = len(rows.source_N), x_Sd.shape[1]
+    columns = width if weights.b1_P is None else width + 1
+    x_Nc = x_Sd.new_empty(number + _granule(x_Sd, dtype) - 1, columns, dtype=dtype)
+    x_Nc[number:] = 0.0
+    x_Nc[:, width:] = 1.0
+    torch.index_select(x_Sd.to(dtype), 0, rows.source_N, out=x_Nc[:number, :width])
+    return x_Nc
+
+
+def _blocks(rows: Rows, x_Nc: Tensor) -> Iterator[tuple[int, int, int, int]]:
+    """Expert, first row, end of its rows, and end when they are filled up, for every expert that has rows.
+
+    The rows too many are the next expert's. What comes of them the next expert overwrites; their gradient is zero.
+    """
+    granule, start = _granule(x_Nc, x_Nc.dtype), 0
     for e, count in enumerate(rows.counts):
         if count:
-            yield e, start, count, count + -count % granule
+            yield e, start, start + count, start + count + -count % granule
         start += count
-
-
-def _gather(x_Sc: Tensor, source_n: Tensor, filled: int) -> Tensor:
-    """Rows too many repeat the expert's first."""
-    return x_Sc.index_select(0, torch.cat([source_n, source_n[:1].expand(filled - len(source_n))]))
 
 
 def _product(x_nF: Tensor, w_Fd: Tensor, b_d: Tensor | None, out: Tensor) -> None:
@@ -163,12 +208,6 @@ def _product(x_nF: Tensor, w_Fd: Tensor, b_d: Tensor | None, out: Tensor) -> Non
         torch.mm(x_nF, w_Fd, out=out)
     else:
         torch.addmm(b_d, x_nF, w_Fd, out=out)
-
-
-def _normalised(a_nF: Tensor, one: _One, options: PassOptions) -> Tensor:
-    if one.scale_F is None:
-        return a_nF
-    return F.layer_norm(a_nF, a_nF.shape[1:], one.scale_F, one.shift_F, options.norm_eps)
 
 
 def _explicit_dtypes(x: Tensor) -> Any:

@@ -7,6 +7,7 @@ SwiGLU).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mm_mhmoe.nn.activations import Activation, activate, first_columns
-from mm_mhmoe.nn.expert_pass import PassOptions, Weights, expert_pass
+from mm_mhmoe.nn.expert_pass import Keep, PassOptions, Weights, expert_pass
 from mm_mhmoe.nn.rows import Rows
 
 
@@ -31,7 +32,8 @@ class Experts(nn.Module):
         activation: gelu; or swiglu, whose first matrix is twice as wide (arXiv 2002.05202; Mixtral, DeepSeekMoE).
         bias: whether both matrices have a bias.
         sub_ln: whether each expert has a LayerNorm before its second matrix.
-        recompute: keeps nothing but the (sub-)tokens for the backward pass and computes again what it needs.
+        keep: what is kept for the backward pass, which computes the rest again. tokens: the (sub-)tokens alone. hidden:
+            also the first product, the largest part. all: also what activation and LayerNorm make of it.
     """
 
     def __init__(
@@ -44,13 +46,13 @@ class Experts(nn.Module):
         bias: bool = True,
         sub_ln: bool = False,
         norm_eps: float = 1e-5,
-        recompute: bool = False,
+        keep: Keep = "hidden",
     ) -> None:
         super().__init__()
         self.num_experts = num_experts
         self.activation: Activation = activation
         self.norm_eps = norm_eps
-        self.recompute = recompute
+        self.keep: Keep = keep
         columns = first_columns(activation, hidden_dim)
         self.w1_EdF = nn.Parameter(torch.empty(num_experts, dim, columns))
         self.b1_EF = nn.Parameter(torch.zeros(num_experts, columns)) if bias else None
@@ -82,28 +84,42 @@ class Experts(nn.Module):
             activation=self.activation,
             norm_eps=self.norm_eps,
             dtype=_compute_dtype(x_Sd),
-            keep=torch.is_grad_enabled() and not self.recompute,
+            keep=self.keep if torch.is_grad_enabled() else "tokens",
         )
         return expert_pass(x_Sd, rows, Weights(*stacks), options)
 
     def grouped(self, x_Sd: Tensor, rows: Rows) -> Tensor:
         """All experts in two grouped products (torch.nn.functional.grouped_mm); d and F must be multiples of 8."""
-        if self.recompute and torch.is_grad_enabled():
-            return checkpoint(self._grouped, x_Sd, rows, use_reentrant=False, preserve_rng_state=False)
-        return self._grouped(x_Sd, rows)
-
-    def _grouped(self, x_Sd: Tensor, rows: Rows) -> Tensor:
-        dtype, x_Nd = _compute_dtype(x_Sd), x_Sd.index_select(0, rows.source_N)
-        count_E = torch.tensor(rows.counts, device=x_Nd.device)
+        count_E = torch.tensor(rows.counts, device=x_Sd.device)
         ends_E = count_E.cumsum(0).to(torch.int32)
-        of_N = torch.arange(self.num_experts, device=x_Nd.device).repeat_interleave(count_E, output_size=len(x_Nd))
-        h_NF = F.grouped_mm(x_Nd.to(dtype), self.w1_EdF.to(dtype), offs=ends_E)
-        h_NF = activate(self.activation, h_NF if self.b1_EF is None else h_NF + self.b1_EF.to(dtype)[of_N])
-        if self.norm_scale_EF is not None and self.norm_bias_EF is not None:
-            h_NF = F.layer_norm(h_NF, h_NF.shape[1:], eps=self.norm_eps)
-            h_NF = (h_NF * self.norm_scale_EF[of_N] + self.norm_bias_EF[of_N]).to(dtype)
-        y_Nd = F.grouped_mm(h_NF, self.w2_EFd.to(dtype), offs=ends_E)
-        return y_Nd if self.b2_Ed is None else y_Nd + self.b2_Ed.to(dtype)[of_N]
+        number = len(rows.source_N)
+        of_N = torch.arange(self.num_experts, device=x_Sd.device).repeat_interleave(count_E, output_size=number)
+        dtype = _compute_dtype(x_Sd)
+
+        def first(x_Sd: Tensor) -> Tensor:
+            p_NP = F.grouped_mm(x_Sd.index_select(0, rows.source_N).to(dtype), self.w1_EdF.to(dtype), offs=ends_E)
+            return p_NP if self.b1_EF is None else p_NP + self.b1_EF.to(dtype)[of_N]
+
+        def second(p_NP: Tensor) -> Tensor:
+            h_NF = activate(self.activation, p_NP)
+            if self.norm_scale_EF is not None and self.norm_bias_EF is not None:
+                h_NF = F.layer_norm(h_NF, h_NF.shape[1:], eps=self.norm_eps)
+                h_NF = (h_NF * self.norm_scale_EF[of_N] + self.norm_bias_EF[of_N]).to(dtype)
+            # Before the product: computing again ends at the last tensor that backward needs, the product's input.
+            b2_Nd = None if self.b2_Ed is None else self.b2_Ed.to(dtype)[of_N]
+            y_Nd = F.grouped_mm(h_NF, self.w2_EFd.to(dtype), offs=ends_E)
+            return y_Nd if b2_Nd is None else y_Nd + b2_Nd
+
+        if self.keep == "all" or not torch.is_grad_enabled():
+            return second(first(x_Sd))
+        if self.keep == "hidden":
+            return _computed_again(second, first(x_Sd))
+        return _computed_again(lambda x_Sd: second(first(x_Sd)), x_Sd)
+
+
+def _computed_again(part: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """part(x), of which nothing but x is kept for the backward pass."""
+    return checkpoint(part, x, use_reentrant=False, preserve_rng_state=False)  # type: ignore[no-any-return]
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:

@@ -29,7 +29,9 @@ def hard_negatives(logits_BG: Tensor, own_B: Tensor) -> Tensor:
         raise ValueError(
             "image-text matching needs other pairs for its negatives: set batch_pairs, or batch_size, to 2 or more"
         )
-    others_BG = logits_BG.detach().float().scatter(1, own_B.unsqueeze(1), -torch.inf)
+    # A NaN must come out as a loss that is NaN, so that the step is skipped; here it would end the process.
+    finite_BG = logits_BG.detach().float().nan_to_num()
+    others_BG = finite_BG.scatter(1, own_B.unsqueeze(1), -torch.inf)
     return others_BG.softmax(dim=1).multinomial(1).squeeze(1)
 
 

@@ -6,6 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mm_mhmoe.analysis.layer_bench import LayerSize, build_layers, layer_inputs, products, run
 
+OURS = [f"MH-MoE, keep {keep}" for keep in ("all", "hidden", "tokens")]
 SIZE = LayerSize(tokens=512, dim=32, heads=4, experts=4, top_k=2, hidden=48)
 
 
@@ -28,27 +29,31 @@ def first_bias(name: str) -> int:
 
 
 def test_all_layers_have_the_flops_of_the_dense_ffn(layers) -> None:
-    x, _, _ = layer_inputs(SIZE, layers["MH-MoE"], torch.float32)
+    x, _, _ = layer_inputs(SIZE, layers[OURS[0]], torch.float32)
     dense = flops(run(layers["dense FFN"], x, None, training=False))
-    for name in ("MoE", "MH-MoE", "MH-MoE, recompute"):
+    for name in ("MoE", *OURS):
         beside = 2 * 512 * 32 * 4 + first_bias(name)
         assert flops(run(layers[name], x, None, training=False)) == dense + beside
 
 
 def test_the_limit_is_the_layers_own_products(layers) -> None:
-    x, grad, counts = layer_inputs(SIZE, layers["MH-MoE"], torch.float32)
+    x, grad, counts = layer_inputs(SIZE, layers[OURS[0]], torch.float32)
     limit, router = products(SIZE, torch.float32, counts), 2 * 512 * 32 * 4
-    bias = first_bias("MH-MoE")
-    assert flops(limit["forward"]) == flops(run(layers["MH-MoE"], x, None, training=False)) - router - bias
-    training = flops(run(layers["MH-MoE"], x, grad, training=True))
+    bias = first_bias(OURS[0])
+    assert flops(limit["forward"]) == flops(run(layers[OURS[0]], x, None, training=False)) - router - bias
+    training = flops(run(layers[OURS[0]], x, grad, training=True))
     assert flops(limit["training"]) == training - 3 * router - 2 * bias
 
 
-def test_recomputation_and_the_einsum_form_give_our_output(layers) -> None:
+def test_every_layer_that_has_our_weights_gives_our_output(layers) -> None:
     """The einsum form drops what does not fit; tokens of which nothing was dropped are compared."""
-    x = torch.randn(512, 32)
-    y, _ = layers["MH-MoE"](x)
-    torch.testing.assert_close(layers["MH-MoE, recompute"](x)[0], y)
+    x, grad = torch.randn(512, 32), torch.randn(512, 32)
+    found = []
+    for name in OURS:
+        y, _ = layers[name](x)
+        found.append([y, *torch.autograd.grad(y, list(layers[name].parameters()), grad)])
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0])
     einsum, _ = layers["MH-MoE, einsum dispatch"](x)
-    same = (einsum - y).abs().amax(1) < 1e-5
+    same = (einsum - found[0][0]).abs().amax(1) < 1e-5
     assert 0.3 < same.float().mean() < 1.0

@@ -114,8 +114,13 @@ for ffn in ("moe", "mh_moe"):
     CASES |= {
         f"{ffn}, pictures": (make(ffn), PICTURES),
         f"{ffn}, top-1, no sub-LN": (make(ffn, sub_ln=False, top_k=1), STREAMS),
-        f"{ffn}, recompute": (make(ffn, recompute=True), STREAMS),
+        **{f"{ffn}, keep {keep}": (make(ffn, keep=keep), STREAMS) for keep in ("all", "hidden", "tokens")},
+        f"{ffn}, keep all, no sub-LN": (make(ffn, keep="all", sub_ln=False, expert_bias=False), PICTURES),
         f"{ffn}, shared": (make(ffn, shared_experts=1, parity="none", hidden_dim=64), PICTURES),
+        f"{ffn}, shared, keep all": (
+            make(ffn, shared_experts=1, parity="none", hidden_dim=64, keep="all"),
+            STREAMS,
+        ),
         f"{ffn}, shared swiglu": (
             make(ffn, shared_experts=2, activation="swiglu", expert_bias=False, parity="none", hidden_dim=48),
             STREAMS,
@@ -217,11 +222,12 @@ def test_one_part_too_many_or_too_few_would_show(pretraining_step) -> None:
         assert getattr(kept, part) > TOLERANCE * kept.total
 
 
-def test_a_device_copies_its_own_experts_only() -> None:
+@pytest.mark.parametrize(("keep", "matrices"), [("all", 2), ("hidden", 1), ("tokens", 0)])
+def test_a_device_copies_its_own_experts_only(keep: str, matrices: int) -> None:
     """Grouped products in bf16 read a copy of every expert's matrices that is on the device: 2 bytes a weight."""
-    config = make("mh_moe", num_experts=8, parity="none", hidden_dim=48)
+    config = make("mh_moe", num_experts=8, parity="none", hidden_dim=48, keep=keep)
     alone, divided = (kept_bytes(config, PICTURES, CUDA_BF16, ep=ep).weight_copies for ep in (1, 4))
-    assert alone - divided == 2 * 2 * (8 - 2) * 2 * 16 * 48  # bytes, layers, experts elsewhere, matrices
+    assert alone - divided == 2 * 2 * (8 - 2) * matrices * 16 * 48  # bytes, layers, experts elsewhere, matrices
     assert kept_bytes(config, PICTURES, CPU_FP32).weight_copies == 0
 
 

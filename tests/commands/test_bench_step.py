@@ -1,10 +1,13 @@
 """Truth: the same loss, computed from the logits of all positions and from those of masked ones."""
 
+import math
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from mm_mhmoe.analysis import timing
 from mm_mhmoe.analysis.workload import Workload
 from mm_mhmoe.commands.bench_step import StepBench
 from mm_mhmoe.config import EncoderConfig, TextConfig, VisionConfig
@@ -46,3 +49,18 @@ def test_every_contestant_trains(bench: StepBench) -> None:
 def test_options_out_of_range_are_named(call, option: tuple[str, int], tmp_path: Path) -> None:
     code, _, err = call("bench", "step", *option)
     assert code == 1 and f"{option[0][2:]}=0" in err
+
+
+def test_time_of_the_processor_is_that_of_one_thread(call) -> None:
+    code, _, err = call("bench", "step", "--cpu_time=true", "--threads=2")
+    assert code == 1 and "use threads=1, not 2" in err
+
+
+def test_every_sample_of_cpu_time_counts(bench: StepBench, monkeypatch) -> None:
+    """Others keep both cores busy, and this process sleeps: neither is seen."""
+    others = iter(range(0, 10**9, 1000))
+    monkeypatch.setattr(timing, "other_cpu_seconds", lambda: float(next(others)))
+    monkeypatch.setattr(bench, "steps", lambda: {"asleep": (lambda: time.sleep(0.3) or weight.sum(), [])})
+    weight = torch.ones(1, requires_grad=True)
+    rows = bench.measure(1, math.inf, cpu_time=True)
+    assert rows["asleep"]["samples"] == 1 and rows["asleep"]["milliseconds"] < 150

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
-from mm_mhmoe.analysis.memory import Arithmetic
+from mm_mhmoe.analysis.cost import step_flops
+from mm_mhmoe.analysis.memory import Arithmetic, kept_bytes
 from mm_mhmoe.analysis.mesh import Mesh
+from mm_mhmoe.analysis.parameters import count_parameters
 from mm_mhmoe.analysis.plan import make_plan
 from mm_mhmoe.analysis.workload import Workload
+from mm_mhmoe.commands.finetune import retrieval
 from mm_mhmoe.commands.parser import configured
 from mm_mhmoe.commands.plan_tables import amount
 from mm_mhmoe.commands.pretrain import pretrain
@@ -90,6 +93,33 @@ def test_the_cost_that_a_small_one_tells(name: str) -> None:
     ).to_dict()
     check_told(content, made, f"--run_config configs/pretrain/{name}.yaml --devices 1")
     assert (values["run"].precision, values["run"].accelerator) == (precision, "gpu" if device == "cuda" else "cpu")
+
+
+def test_contrastive_tuning() -> None:
+    """Appendix A of BEiT-3's paper; the parameters are also those that BEiT-3's README gives its BEiT3-base-itc. The
+    encoder sees pictures and texts as two streams, as in a plan without its masked heads."""
+    path = FOLDER / "beit3_base_contrastive.yaml"
+    values = configured(retrieval, path)
+    encoder, optim, run, pairs = values["encoder"], values["optim"], values["run"], values["batch_size"]
+    processes = run.devices * run.num_nodes
+    assert pairs * processes == 16_384 and values["steps"] == round(5 * 21e6 / 16_384)
+    assert (optim.lr, optim.warmup_steps, optim.weight_decay) == (3e-5, round(21e6 / 16_384), 0.05)
+    assert (optim.beta1, optim.beta2, optim.layer_decay, encoder.drop_path) == (0.9, 0.999, 0.95, 0.3)
+    assert values["embed_dim"] == encoder.dim and encoder.vision.image_size == 224
+    work = Workload(batch_images=pairs, batch_texts=pairs, image_mask=0.0)
+    flops = step_flops(encoder, work, 8192)
+    parameters = count_parameters(encoder).total + 2 * encoder.dim * values["embed_dim"] + 1
+    kept = kept_bytes(encoder, work, Arithmetic(precision="bf16-mixed", device="cuda")).total
+    check_told(
+        path.read_text(),
+        {
+            "parameters": {"total": parameters},
+            "flops_per_step": processes * (flops.training - 3 * flops.task_heads),
+            "bytes_per_device": {"total": 16 * parameters + kept},  # weights, gradients and two moments in fp32
+        },
+        "mm-mhmoe plan",
+    )
+    assert round(parameters / 1e6) == 222
 
 
 @pytest.mark.parametrize("size", ["small_1gpu", "tiny_cpu"])

@@ -109,7 +109,8 @@ def test_the_sum_of_rows_is_a_sum_over_tokens(seed, top_k, padding):
     want, weighted = torch.zeros(9, 3, dtype=torch.float64), torch.zeros(9, 3, dtype=torch.float64)
     for n, s in enumerate(rows.source_N.tolist()):
         want[s] += y[n]
-        weighted[s] += weights[n].detach() * y[n]
+    for n, weight in zip(rows.row_N.tolist(), weights.detach(), strict=True):
+        weighted[rows.source_N[n]] += weight * y[n]
     torch.testing.assert_close(rows.sum(y), want)
     torch.testing.assert_close(rows.sum(y, weights.detach()), weighted)
 

@@ -1,11 +1,13 @@
 """Truth: the FFN written out in plain torch for each row, and numerical gradients."""
 
 import weakref
+from functools import partial
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mm_mhmoe.nn import Experts, Rows
 
@@ -15,10 +17,13 @@ COUNTS = [[3, 0, 5, 1], [0, 0, 0, 0], [0, 9, 0, 0], [4, 4, 4, 4]]
 KINDS = [
     {},
     {"sub_ln": True},
-    {"recompute": True, "sub_ln": True},
+    {"keep": "tokens", "sub_ln": True},
+    {"keep": "all", "sub_ln": True},
+    {"keep": "all"},
     {"bias": False},
     {"activation": "swiglu"},
-    {"activation": "swiglu", "bias": False, "sub_ln": True, "recompute": True},
+    {"activation": "swiglu", "bias": False, "sub_ln": True, "keep": "tokens"},
+    {"activation": "swiglu", "keep": "all"},
 ]
 
 
@@ -146,29 +151,61 @@ def test_an_unknown_activation_is_refused():
         Experts(2, 4, 4, activation="relu")
 
 
+def saved(run, parameters):
+    """Bytes of what autograd saves in run(), parameters left out, and what it returns."""
+    own = {p.untyped_storage().data_ptr() for p in parameters}
+    stores = {}
+
+    def note(t):
+        stores[t.untyped_storage().data_ptr()] = t
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+        y = run()
+    return sum(t.untyped_storage().nbytes() for place, t in stores.items() if place not in own), y
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("activation", ["gelu", "swiglu"])
-def test_what_is_kept_for_the_backward_pass(activation, dtype):
-    """Besides parameters: the (sub-)tokens and the first product; with recomputation the (sub-)tokens alone."""
+@pytest.mark.parametrize("sub_ln", [False, True])
+@pytest.mark.parametrize(("activation", "columns"), [("gelu", 32), ("swiglu", 64)])
+def test_what_is_kept_for_the_backward_pass(activation, columns, sub_ln, dtype):
+    """Numbers a row, counted by hand. Two experts of 256 rows, which in bf16 nothing fills up."""
 
-    def kept(recompute):
-        experts = make(2, 16, 32, dtype, activation=activation, recompute=recompute)
+    def kept(keep):
+        experts = make(2, 16, 32, dtype, activation=activation, sub_ln=sub_ln, keep=keep)
         x = torch.randn(512, 16, dtype=dtype, requires_grad=True)
-        own = {p.untyped_storage().data_ptr() for p in experts.parameters()}
-        stores = {}
-
-        def note(t):
-            stores[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
-            return t
-
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
-            _y = experts(x, in_order([256, 256]))
-        return sum(size for place, size in stores.items() if place not in own)
+        return saved(lambda: experts(x, in_order([256, 256])), experts.parameters())[0]
 
     size = torch.finfo(dtype).bits // 8
-    columns = 32 if activation == "gelu" else 64
-    assert kept(recompute=True) == 512 * 16 * size
-    assert kept(recompute=False) == 512 * (16 + columns) * size
+    assert kept("tokens") == 512 * 16 * size
+    assert kept("hidden") == 512 * (16 + columns) * size
+    room = 255 if dtype == torch.bfloat16 else 0  # where the last expert's rows would be filled up
+    normed = 512 * (32 * size + 2 * size) if sub_ln else 0  # the LayerNorm's output, mean and deviation
+    assert kept("all") == (512 + room) * 17 * size + 512 * (columns + 32) * size + normed
+
+
+class CountGroupedProducts(TorchDispatchMode):
+    number = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.number += function is torch.ops.aten._grouped_mm.default
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("sub_ln", [False, True])
+@pytest.mark.parametrize("activation", ["gelu", "swiglu"])
+def test_the_grouped_path_computes_again_no_more_than_said(activation, sub_ln):
+    """Backward has four products, two gradients of two; hidden adds none to them, tokens the first one."""
+    kept, products = {}, {}
+    for keep in ("all", "hidden", "tokens"):
+        experts = make(2, 16, 32, activation=activation, sub_ln=sub_ln, keep=keep)
+        x = torch.randn(64, 16, requires_grad=True)
+        kept[keep], y = saved(partial(experts.grouped, x, in_order([40, 24])), experts.parameters())
+        with CountGroupedProducts() as counter:
+            y.square().sum().backward()
+        products[keep] = counter.number
+    assert kept["tokens"] < kept["hidden"] < kept["all"]
+    assert products == {"all": 4, "hidden": 4, "tokens": 5}
 
 
 def test_inference_does_not_hold_what_training_must(monkeypatch):

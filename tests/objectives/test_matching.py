@@ -19,6 +19,13 @@ def test_negatives_are_drawn_as_often_as_the_softmax_over_the_others_says() -> N
     torch.testing.assert_close(shares, expected, rtol=0, atol=0.045)  # five standard errors of .5 / sqrt(3000)
 
 
+def test_similarities_that_are_not_finite_draw_some_other_column() -> None:
+    """Of a row of NaN any other; of one with an infinite similarity that one."""
+    logits = torch.tensor([[torch.nan] * 3, [0.0, torch.nan, torch.inf], [torch.inf, 0.0, 0.0]])
+    drawn = torch.stack([hard_negatives(logits, torch.arange(3)) for _ in range(100)])
+    assert set(drawn[:, 0].tolist()) == {1, 2} and set(drawn[:, 1].tolist()) == {2} and set(drawn[:, 2].tolist()) == {0}
+
+
 def test_one_pair_has_no_negative() -> None:
     with pytest.raises(ValueError, match="to 2 or more"):
         hard_negatives(torch.ones(1, 1), torch.zeros(1, dtype=torch.int64))

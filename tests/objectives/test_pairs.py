@@ -102,6 +102,15 @@ def test_matching_is_trained_on_true_pairs_and_pairs_of_others(model, batch):
     assert found.positions == 6
 
 
+def test_a_picture_without_finite_pixels_comes_out_as_a_loss(model, batch):
+    """So that the run can skip the step."""
+    pixels = batch.pairs.images.pixels_BCHW.clone()
+    pixels[0] = torch.nan
+    spoilt = replace(batch.pairs, images=replace(batch.pairs.images, pixels_BCHW=pixels))
+    _, losses = run(model, PretrainBatch(pairs=spoilt), ALL)
+    assert losses["pairs_contrastive"].loss.isnan() and losses["pairs_itm"].loss.isnan()
+
+
 def test_nothing_asked_and_no_pairs_add_nothing(model, batch):
     assert pair_streams(batch.pairs, PairObjectives()) == [] == pair_streams(None, ALL)
     assert pair_losses(model, batch.pairs, [], PairObjectives()) == {} == pair_losses(model, None, [], ALL)

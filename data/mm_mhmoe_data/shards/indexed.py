@@ -104,7 +104,9 @@ class IndexedShards:
 
     def key(self, index: int) -> str:
         sample = self._find(index)
-        return sample.shard.key(sample.place)
+        if sample.key is None:
+            sample.key = sample.shard.key(sample.place)
+        return sample.key
 
     def members(self, index: int) -> dict[str, tuple[int, int]]:
         """Offset and size in bytes of every member, by extension."""
@@ -188,6 +190,7 @@ class _Sample:
     number: int
     place: int
     shard: ShardIndex
+    key: str | None = None
     members: dict[str, tuple[int, int]] | None = None
 
 

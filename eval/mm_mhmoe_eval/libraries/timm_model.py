@@ -39,7 +39,7 @@ class TimmModel(nn.Module):
             raise ValueError(f"the model takes pictures of {height}x{width} pixels; only square ones can be scored")
         self.model: Any = model.eval()
         unchanged = wanted | {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-        self.transform = PILTransform(create_transform(**unchanged, is_training=False))
+        self.transform = PILTransform(create_transform(**unchanged, is_training=False), height)
         # Nothing is hidden from this model, so that it needs no patches.
         self.vision = VisionConfig(
             image_size=height, patch_size=height, pixel_mean=wanted["mean"], pixel_std=wanted["std"]

@@ -29,11 +29,11 @@ def activation(loads: Loads, *, threshold: float, sweep: Sequence[float]) -> Dra
     """
     modalities = list(next(iter(loads.values())))
     figure, (axes,) = new_figure(1, len(modalities) + 1, width=10, height=3.2, share_y=True)
-    ticks = {modality: _ticks([own.get(modality, {}) for own in loads.values()]) for modality in modalities}
+    ticks = {modality: _ticks([own[modality] for own in loads.values()]) for modality in modalities}
     width = 0.8 / len(loads)
     for index, (model, counts) in enumerate(loads.items()):
         for axis, modality in zip(axes, modalities, strict=False):
-            own = counts.get(modality, {})
+            own = counts[modality]
             places = [ticks[modality].index(_tick(place)) - 0.4 + width * (index + 0.5) for place in own]
             shares = [active_share(counts_E, threshold) for counts_E in own.values()]
             bars = axis.bar(places, shares, width * 0.92, color=model_colour(index), label=model)
