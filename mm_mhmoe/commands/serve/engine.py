@@ -22,7 +22,7 @@ from torch import Tensor
 from mm_mhmoe.analysis.routing_sums import first_choices
 from mm_mhmoe.batch import Images, ImageTextBatch, Texts
 from mm_mhmoe.commands.evaluate import Judged
-from mm_mhmoe.models.tasks import TaskModel
+from mm_mhmoe.models.tasks import CaptionModel, TaskModel
 
 BATCH = 64
 
@@ -50,11 +50,12 @@ class Engine:
     def __init__(self, models: Sequence[Judged], dataset: ShardDataset, *, workers: int = 0) -> None:
         self.finder = next((judged for judged in models if isinstance(judged.model, EmbedsPairs)), None)
         self.answerer = next((judged for judged in models if isinstance(judged.model, AnswersQuestions)), None)
+        self.writer = next((judged for judged in models if isinstance(judged.model, CaptionModel)), None)
         self.sparse = next((judged for judged in models if _is_sparse(judged.model)), None)
-        if not (self.finder or self.answerer or self.sparse):
+        if not (self.finder or self.answerer or self.writer or self.sparse):
             raise ValueError(
-                "model: none of the models finds pictures, answers questions or has experts; give one of finetune "
-                "retrieval or finetune vqa"
+                "model: none of the models finds pictures, answers questions, writes captions or has experts; give one "
+                "of finetune retrieval, vqa or captioning"
             )
         self.dataset = dataset
         self._lock = threading.Lock()
@@ -62,7 +63,7 @@ class Engine:
 
     def about(self) -> dict[str, Any]:
         """What can be asked, and of which model."""
-        able = {"find": self.finder, "answer": self.answerer, "experts": self.sparse}
+        able = {"find": self.finder, "answer": self.answerer, "write": self.writer, "experts": self.sparse}
         return {
             "pictures": len(self.dataset),
             "models": {name: judged.facts.name for name, judged in able.items() if judged is not None},
@@ -81,7 +82,7 @@ class Engine:
         ]
 
     def look(self, picture_CHW: Tensor, question: str = "", *, count: int = 5) -> dict[str, Any]:
-        """What the models say of a picture: captions, answers, experts, each where some model can."""
+        """What the models say of a picture: a caption, captions of others, answers, experts, where some model can."""
         seen: dict[str, Any] = {}
         with self._lock, torch.no_grad():
             if self.finder is not None and self.index is not None:
@@ -91,11 +92,17 @@ class Engine:
                     {"text": self.dataset.caption(place), "score": round(score, 4)}
                     for place, score in zip(places[0].tolist(), scores[0].tolist(), strict=True)
                 ]
+            if self.writer is not None:
+                seen["written"] = self._written(self.writer, picture_CHW)
             if self.answerer is not None and question:
                 seen["answers"] = self._answers(self.answerer, picture_CHW, question, count)
             if self.sparse is not None:
                 seen["experts"] = self._experts(self.sparse, picture_CHW)
         return seen
+
+    def _written(self, judged: Judged, picture_CHW: Tensor) -> str:
+        model: Any = judged.model
+        return _tokenizer(judged).decode(model.write_captions(_images(judged, picture_CHW))[0])
 
     def _answers(self, judged: Judged, picture_CHW: Tensor, question: str, count: int) -> list[dict[str, Any]]:
         model: Any = judged.model
