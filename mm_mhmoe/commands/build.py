@@ -55,7 +55,7 @@ def openclipart(
 def statements(
     out: Path,
     root: Path | None = None,
-    train: int = 4000,
+    train: int = 16_000,
     val: int = 400,
     test: int = 1000,
     seed: int = 0,

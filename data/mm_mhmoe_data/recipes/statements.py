@@ -25,7 +25,7 @@ SPLITS = ("train", "val", "test")
 
 
 def build_statements(
-    root: Path, out: Path, *, train: int = 4000, val: int = 400, test: int = 1000, seed: int = 0
+    root: Path, out: Path, *, train: int = 16_000, val: int = 400, test: int = 1000, seed: int = 0
 ) -> dict[str, Any]:
     """Write OUT/{train,val,test}.jsonl, a card and a manifest, which is returned.
 

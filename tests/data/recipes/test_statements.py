@@ -45,11 +45,11 @@ def test_files_are_those_of_the_manifest() -> None:
         assert hashlib.sha256((NLVR2 / name).read_bytes()).hexdigest() == digest, name
     for name, digest in manifest["source"].items():
         assert hashlib.sha256((DEMO / name).read_bytes()).hexdigest() == digest, name
-    assert sum(path.stat().st_size for path in NLVR2.iterdir()) < 1_000_000
+    assert sum(path.stat().st_size for path in NLVR2.iterdir()) < 3_000_000
 
 
 def test_every_sentence_is_as_often_true_as_false(rows: Rows) -> None:
-    for name, count in (("train", 4000), ("val", 400), ("test", 1000)):
+    for name, count in (("train", 16_000), ("val", 400), ("test", 1000)):
         assert len(rows[name]) == len({row["identifier"] for row in rows[name]}) == count
         labels: dict[str, list[str]] = defaultdict(list)
         groups: dict[str, list[str]] = defaultdict(list)
