@@ -91,8 +91,8 @@ def measured(config: EncoderConfig, work: Workload, arithmetic: Arithmetic, step
 
     def keep(tensor: Tensor) -> Tensor:
         if tensor.untyped_storage().data_ptr() not in own:
-            saved[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
+            saved[tensor.untyped_storage().data_ptr()] = tensor.detach()
+        return tensor.detach()  # an output of the node that saves it would keep its graph alive for ever
 
     with as_on(arithmetic), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = step(config, work, model)
