@@ -58,16 +58,19 @@ def count_parameters(
     """Counts an encoder, and with `num_codes` (vocabulary of the visual tokenizer) a PretrainModel of `embed_dim`."""
     dim, moe, text, ways = config.dim, config.moe, config.text, config.ways
     sparse, dense = config.sparse_ffns, config.dense_ffns
-    norm = 2 * dim
+    norm = dim if config.norm == "rms" else 2 * dim
     scales = 2 * ways * config.depth * dim if config.layer_scale is not None else 0
     inner_norms = ways * config.depth * norm + dense * 2 * config.ffn_dim if config.sub_ln else 0
     experts = sparse * _experts(config) if sparse else 0
     return Parameters(
-        embeddings=linear(3 * config.vision.patch_size**2, dim)
-        + dim * (2 + text.vocab_size + text.num_positions)
-        + (dim * (1 + config.vision.num_patches) if config.image_positions else 0),
-        attention=ways * config.depth * 4 * linear(dim, dim) + _relative_positions(config),
-        dense_ffn=dense * (linear(dim, config.ffn_dim) + linear(config.ffn_dim, dim)),
+        embeddings=_picture_embedding(config)
+        + dim * (text.vocab_size + (text.num_positions if config.text_positions == "learned" else 0)),
+        attention=ways * config.depth * 4 * linear(dim, dim, config.bias) + _relative_positions(config),
+        dense_ffn=dense
+        * (
+            linear(dim, (config.dense_size.matrices - 1) * config.ffn_dim, config.bias)
+            + linear(config.ffn_dim, dim, config.bias)
+        ),
         router=sparse * router_parameters(config) if sparse else 0,
         head_and_merge=sparse * 2 * moe.projection_layers * linear(dim, dim) if config.ffn == "mh_moe" else 0,
         experts=experts,
@@ -76,6 +79,15 @@ def count_parameters(
         task_heads=0 if num_codes is None else _pretraining_heads(dim, num_codes, text.vocab_size, embed_dim),
         unused_experts=round((1 - active_share(config)) * experts),
     )
+
+
+def _picture_embedding(config: EncoderConfig) -> int:
+    """Patches, [CLS], mask token and positions; nothing in a language model."""
+    if not config.pictures:
+        return 0
+    vision, dim = config.vision, config.dim
+    positions = 1 + vision.num_patches if config.image_positions else 0
+    return linear(3 * vision.patch_size**2, dim) + dim * (2 + positions)
 
 
 def _relative_positions(config: EncoderConfig) -> int:
