@@ -15,14 +15,14 @@ from mm_mhmoe_data.collate import collate_texts
 from mm_mhmoe_data.ordered import iterate_pairs
 from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_data.transforms import EvalTransform
-from mm_mhmoe_eval.protocol import AnswersQuestions, EmbedsPairs, PreparesInputs
+from mm_mhmoe_eval.protocol import AnswersQuestions, Captions, EmbedsPairs, PreparesInputs
 from mm_mhmoe_eval.retrieval import top_k
 from torch import Tensor
 
 from mm_mhmoe.analysis.routing_sums import first_choices
 from mm_mhmoe.batch import Images, ImageTextBatch, Texts
 from mm_mhmoe.commands.evaluate import Judged
-from mm_mhmoe.models.tasks import CaptionModel, TaskModel
+from mm_mhmoe.models.tasks import TaskModel
 
 BATCH = 64
 
@@ -50,7 +50,7 @@ class Engine:
     def __init__(self, models: Sequence[Judged], dataset: ShardDataset, *, workers: int = 0) -> None:
         self.finder = next((judged for judged in models if isinstance(judged.model, EmbedsPairs)), None)
         self.answerer = next((judged for judged in models if isinstance(judged.model, AnswersQuestions)), None)
-        self.writer = next((judged for judged in models if isinstance(judged.model, CaptionModel)), None)
+        self.writer = next((judged for judged in models if isinstance(judged.model, Captions)), None)
         self.sparse = next((judged for judged in models if _is_sparse(judged.model)), None)
         if not (self.finder or self.answerer or self.writer or self.sparse):
             raise ValueError(

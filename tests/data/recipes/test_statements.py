@@ -111,7 +111,14 @@ def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
     assert manifest["splits"]["test"]["samples"] == 8 == len(a["test.jsonl"].splitlines())
 
 
+def test_sentences_about_colours_alone(tmp_path: Path) -> None:
+    build_statements(DEMO, tmp_path / "out", train=40, val=8, test=8, about=["color"])
+    assert all(" mainly " in json.loads(line)["sentence"] for line in (tmp_path / "out" / "train.jsonl").open())
+
+
 def test_what_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="must name some of color, category, object, comparison"):
+        build_statements(DEMO, tmp_path / "out", about=[])
     with pytest.raises(ValueError, match="val=3 must be at least 4"):
         build_statements(DEMO, tmp_path / "out", val=3)
     (tmp_path / "full").mkdir()
