@@ -13,6 +13,7 @@ FOLDER = Path(__file__).parents[2] / "configs" / "finetune"
 PUBLISHED = {
     "retrieval_coco_base": (2e-4, 0.65, 1.0, 0.05, 0.999, 3 / 15, 0.2, 384, 3072),
     "retrieval_flickr30k_base": (1e-4, 0.65, 1.0, 0.05, 0.999, 5 / 20, 0.2, 384, 3072),
+    "captioning_coco_base": (4e-5, 1.0, 1.0, 0.05, 0.999, 1 / 10, 0.1, 480, 256),
     "vqav2_base": (3e-5, 1.0, 20.0, 0.01, 0.98, 1 / 10, 0.1, 480, 128),
 }
 
