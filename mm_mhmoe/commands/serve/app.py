@@ -29,13 +29,14 @@ from mm_mhmoe.commands.serve.engine import Engine
 MAX_UPLOAD = 10 << 20
 MAX_PIXELS = 20_000_000
 MAX_QUERY = 500
-MOST_HITS = 50
+HITS = 15
 _SHOWN_SIDE = 256
 _TYPES = {"page.html": "text/html", "page.css": "text/css", "page.js": "text/javascript"}
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
@@ -43,7 +44,6 @@ _HEADERS = {
 
 def make_app(engine: Engine) -> Starlette:
     """The application; hosts other than loopback names are refused."""
-    picture_bytes: dict[int, bytes] = {}
 
     async def page(request: Request) -> Response:
         name = request.path_params.get("name", "page.html")
@@ -58,15 +58,14 @@ def make_app(engine: Engine) -> Starlette:
         place = request.path_params["place"]
         if place >= len(engine.dataset):
             return _refused(404, f"there is no picture {place}")
-        if place not in picture_bytes:
-            picture_bytes[place] = await run_in_threadpool(_small_png, engine, place)
-        return Response(picture_bytes[place], media_type="image/png", headers=_HEADERS)
+        content = await run_in_threadpool(_small_png, engine, place)
+        return Response(content, media_type="image/png", headers=_HEADERS)
 
     async def find(request: Request) -> Response:
         query = request.query_params.get("query", "").strip()
         if not query or len(query) > MAX_QUERY:
             return _refused(400, f"a query has 1 to {MAX_QUERY} characters, this one {len(query)}")
-        return _json({"hits": await run_in_threadpool(engine.find, query, 15)})
+        return _json({"hits": await run_in_threadpool(engine.find, query, HITS)})
 
     async def look(request: Request) -> Response:
         question = request.query_params.get("question", "").strip()

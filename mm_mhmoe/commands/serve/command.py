@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import suppress
+
 from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_eval.libraries import LIBRARIES
 from rich.console import Console
@@ -40,4 +42,5 @@ def serve(model: list[str] | str, shards: str = "demo:test", port: int = 8765, w
     server = uvicorn.Server(uvicorn.Config(make_app(engine), host=HOST, port=port, log_level="warning"))
     with server.config.bind_socket() as socket:
         console.print(f"http://{HOST}:{socket.getsockname()[1]}  (Ctrl-C ends it)")
-        server.run(sockets=[socket])
+        with suppress(KeyboardInterrupt):  # how one ends it
+            server.run(sockets=[socket])
