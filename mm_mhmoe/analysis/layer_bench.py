@@ -45,8 +45,8 @@ SIZES = {
     "S32": LayerSize(tokens=8192, dim=192, heads=4, experts=32, top_k=2, hidden=384),
 }
 
-# What autograd keeps of the authors' own layer with Tutel's dispatcher, in training on a CPU: its C++ is not run here,
-# but tests/golden/measure_released_memory.py tells how it was.
+# What autograd keeps of the authors' own layer with Tutel's dispatcher, in training on a CPU. That needs their code and
+# a C++ compiler, so it was measured once, by tests/golden/measure_released_memory.py.
 RELEASED_MB = {
     ("A", "fp32"): 495,
     ("A", "bf16"): 375,

@@ -293,7 +293,7 @@ def _used_modalities(workload: Workload) -> int:
 def _copied_weights(
     config: EncoderConfig, workload: Workload, arithmetic: Arithmetic, num_codes: int | None, ep: int
 ) -> int:
-    """Matrices that autocast casts for torch's Linear or a grouped product; looped or recomputed experts keep none."""
+    """Matrices that autocast casts for torch's Linear or a grouped product; looped experts keep none."""
     dim, used = config.dim, {layer: _used_ffns(config, workload, layer) for layer in range(config.depth)}
     ways = min(config.ways, _used_modalities(workload))
     copied = 3 * config.vision.patch_size**2 * dim + ways * config.depth * 4 * dim**2
