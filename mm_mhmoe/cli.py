@@ -86,6 +86,7 @@ COMMANDS: Tree = {
     "serve": "serve.command:serve",
     "analyze": "analyze:analyze",
     "paper-table": "paper_table:paper_table",
+    "task-table": "task_table:task_table",
     "lm-table": "lm_table:lm_table",
     "export": "export:export",
     "import": (
@@ -152,6 +153,7 @@ SUMMARIES = {
     "analyze": "Show where a model's routers send its tokens, in figures and numbers.",
     "paper-table": "Dense, X-MoE and MH-MoE encoders side by side, as in the paper's Table 1, at a small size.",
     "lm-table": "Dense, X-MoE and MH-MoE language models side by side, English and multilingual, at a small size.",
+    "task-table": "One pretrained MH-MoE encoder and its dense twin on every task, at a small size.",
     "export": "Turn a run's newest checkpoint into a model directory.",
     "import beit3": "A released BEiT-3 checkpoint, with its vocabulary.",
     "import beit2": "A checkpoint of BEiT-v2's authors, as the picture side of an encoder.",

@@ -33,7 +33,8 @@ class DataConfig:
         color_jitter: brightness, contrast and saturation change by up to this share (BEiT-3: .4); 0: not at all.
         interpolation: of resizing.
         captions: lines: every line of a text is a caption, and one is drawn; whole: the text is one; auto: lines where
-            dataset_type.txt beside the splits says retrieval (CLIP_benchmark, data build coco and flickr30k).
+            dataset_type.txt beside the splits says retrieval (CLIP_benchmark, data build coco and flickr30k);
+            languages: one of those that .json has, {"captions": {"en": "...", "fr": "..."}}, is drawn.
         whole_word: hides all pieces of a word or none, in the text and pair streams.
         image_mask_kind: which patches masks hide: block: rectangles (BEiT); random: single patches (MAE); cube: squares
             of mask_unit patches a side (SimMIM). Masks of val_shards are of the same kind.
@@ -61,7 +62,7 @@ class DataConfig:
     flip: Flip = "off"
     color_jitter: float = 0.0
     interpolation: Interpolation = "bilinear"
-    captions: Literal["auto", "lines", "whole"] = "auto"
+    captions: Literal["auto", "lines", "whole", "languages"] = "auto"
     whole_word: bool = False
     image_mask_kind: ImageMaskKind = "block"
     mask_unit: int = 2

@@ -29,7 +29,7 @@ from mm_mhmoe_data.transforms import TrainTransform, Transform
 
 Picks = Sequence[Pick]
 
-CaptionLines = Literal["auto", "lines", "whole"]
+CaptionLines = Literal["auto", "lines", "whole", "languages"]
 
 _T = TypeVar("_T")
 
@@ -150,7 +150,7 @@ class Captions:
         whole_word: hide all pieces of a word or none. A word begins at a piece with SentencePiece's mark of a space, so
             leave it off for languages without spaces.
         captions: whether the lines of a text are captions of which one is drawn: lines; whole; or auto, where the data
-            set says so.
+            set says so; languages: one of those in .json is drawn.
     """
 
     def __init__(
@@ -203,11 +203,23 @@ def drawn_caption(
 
 def captions_of(dataset: ShardDataset | Arrived, sample: int, captions: CaptionLines) -> list[str]:
     """The captions of a sample, one or several; `captions` as in `Captions`."""
+    if captions == "languages":
+        return _of_all_languages(dataset, sample)
     text = dataset.caption(sample)
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     if len(lines) < 2 or captions == "whole":
         return [text]
     return lines if captions == "lines" or dataset.has_several_captions(sample) else [text]
+
+
+def _of_all_languages(dataset: ShardDataset | Arrived, sample: int) -> list[str]:
+    said = dataset.metadata(sample).get("captions") if isinstance(dataset, ShardDataset) else None
+    if not isinstance(said, dict) or not said:
+        raise ValueError(
+            f"data.captions=languages: sample {dataset.keys[sample]} has no captions by language in its .json, as in "
+            '{"captions": {"en": "...", "fr": "..."}}; choose shards of data build tuxpaint, or data.captions=auto'
+        )
+    return [str(text) for text in said.values()]
 
 
 def begins_word(tokenizer: Tokenizer) -> np.ndarray:

@@ -55,9 +55,10 @@ def openclipart(
 def statements(
     out: Path,
     root: Path | None = None,
-    train: int = 4000,
+    train: int = 16_000,
     val: int = 400,
     test: int = 1000,
+    about: list[Literal["color", "category", "object", "comparison"]] | None = None,
     seed: int = 0,
 ) -> None:
     """Makes sentences that are true or false of two pictures, as NLVR2 has them, about clip-art shards.
@@ -70,12 +71,13 @@ def statements(
         train: statements of the training split.
         val: statements of the validation split.
         test: statements of the test split.
+        about: what sentences are about, each as often, e.g. '[color]': all four by default.
         seed: the same seed gives the same bytes.
     """
-    from mm_mhmoe_data.recipes.statements import build_statements
+    from mm_mhmoe_data.recipes.statements import SUBJECTS, build_statements
 
     shards = Path(data_path("demo:train")).parent if root is None else root
-    manifest = build_statements(shards, out, train=train, val=val, test=test, seed=seed)
+    manifest = build_statements(shards, out, train=train, val=val, test=test, about=about or SUBJECTS, seed=seed)
     counts = ", ".join(f"{name} {split['samples']:,}" for name, split in manifest["splits"].items())
     Console().print(f"data build: {counts} statements -> {out}", highlight=False, soft_wrap=True)
 

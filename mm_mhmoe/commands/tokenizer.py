@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mm_mhmoe_data.language import balanced_paragraphs
 from mm_mhmoe_data.pipeline import ShardDataset
+from mm_mhmoe_data.samples import CaptionLines, captions_of
 from mm_mhmoe_data.tokenizer import Normalization, Tokenizer, train_tokenizer
 from rich.console import Console
 
@@ -15,6 +16,7 @@ def train(
     shards: str = "demo:train",
     vocab_size: int = 2048,
     questions: str | None = None,
+    all_languages: bool = False,
     language_exponent: float | None = None,
     languages: list[str] | None = None,
     normalization: Normalization = "nmt_nfkc_cf",
@@ -28,6 +30,8 @@ def train(
         shards: captions or texts to learn from: a folder, glob, list or address of .tar files, or demo:train.
         vocab_size: pieces at most; small texts give fewer.
         questions: a VQAv2 questions file, or demo:..., whose questions are learnt from as well.
+        all_languages: learns from the captions in every language that .json has, as retrieval with
+            data.captions=languages does.
         language_exponent: learns from paragraphs (lines of texts) drawn by language, with shares p^exponent (XLM, arXiv
             1901.07291: 0.5): 1: as there is, 0: all languages alike; none: from every text once.
         languages: with language_exponent, only those ('[en-US,fr-FR]').
@@ -43,7 +47,8 @@ def train(
     console = Console()
     if language_exponent is None:
         dataset = ShardDataset(data_path(shards))
-        by_language = {"": [dataset.caption(i) for i in range(len(dataset))]}
+        lines: CaptionLines = "languages" if all_languages else "whole"
+        by_language = {"": [text for i in range(len(dataset)) for text in captions_of(dataset, i, lines)]}
     else:
         texts_only = ShardDataset(data_path(shards), "texts")
         by_language = balanced_paragraphs(texts_only, language_exponent, languages=languages)

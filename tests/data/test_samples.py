@@ -125,3 +125,13 @@ def test_one_of_several_captions_is_drawn_where_the_data_set_says_so(
     assert said() == whole and said(captions="lines") == lines
     (tmp_path / "root" / "dataset_type.txt").write_text("retrieval")
     assert said() == lines and said(captions="whole") == whole
+
+
+def test_one_caption_of_all_languages_is_drawn(tmp_path: Path, tokenizer: Tokenizer, text: TextConfig) -> None:
+    told = b'{"captions": {"en": "red star", "fr": "etoile rouge"}}'
+    samples = [Sample(key="a", parts={"txt": b"red star", "json": told}), Sample(key="b", parts={"txt": b"bird"})]
+    write_shards(samples, tmp_path, 0, 2)
+    captions = Captions(ShardDataset(tmp_path, "texts"), tokenizer, text, stream="s", seed=0, captions="languages")
+    assert {captions(Pick(epoch, 0)).text for epoch in range(20)} == {"red star", "etoile rouge"}
+    with pytest.raises(ValueError, match="sample b has no captions by language"):
+        captions(Pick(0, 1))

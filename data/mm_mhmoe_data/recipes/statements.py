@@ -11,7 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ..shards import expand_shards, iter_samples
 from .cards import card
@@ -23,9 +23,19 @@ from .versions import made_with
 
 SPLITS = ("train", "val", "test")
 
+Subject = Literal["color", "category", "object", "comparison"]
+SUBJECTS: tuple[Subject, ...] = get_args(Subject)
+
 
 def build_statements(
-    root: Path, out: Path, *, train: int = 4000, val: int = 400, test: int = 1000, seed: int = 0
+    root: Path,
+    out: Path,
+    *,
+    train: int = 16_000,
+    val: int = 400,
+    test: int = 1000,
+    about: Sequence[Subject] = SUBJECTS,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Write OUT/{train,val,test}.jsonl, a card and a manifest, which is returned.
 
@@ -35,11 +45,15 @@ def build_statements(
     Args:
         root: holds the shards train/, val/ and test/.
         train, val, test: statements of the split, rounded down to whole groups.
+        about: what sentences are about, each as often: the colour, category or kind of thing of single pictures, or
+            two pictures in comparison.
 
     Raises:
         ValueError: shards of another recipe, too few pictures, or `out` is not empty.
     """
     counts = dict(zip(SPLITS, (train, val, test), strict=True))
+    if not about or not set(about) <= set(SUBJECTS):
+        raise ValueError(f"about={list(about)} must name some of {', '.join(SUBJECTS)}")
     for name, count in counts.items():
         if count < PAIRS:
             raise ValueError(f"{name}={count} must be at least {PAIRS}, the pairs of one sentence")
@@ -52,19 +66,20 @@ def build_statements(
     vocabulary = build_vocabulary([each.picture for each in shown["train"]])
     groups = {}
     for name, pictures in shown.items():
-        families = [
-            framed(colour_claims(pictures)),
-            framed(category_claims(pictures)),
-            framed(object_claims(pictures, vocabulary)),
-            comparing(pictures),
-        ]
-        groups[name] = make_groups(families, counts[name] // PAIRS, random.Random(f"statements {seed} {name}"))
+        families = {
+            "color": framed(colour_claims(pictures)),
+            "category": framed(category_claims(pictures)),
+            "object": framed(object_claims(pictures, vocabulary)),
+            "comparison": comparing(pictures),
+        }
+        said = [families[family] for family in about]
+        groups[name] = make_groups(said, counts[name] // PAIRS, random.Random(f"statements {seed} {name}"))
         write_whole(out / f"{name}.jsonl", _lines(name, groups[name], pictures))
     manifest: dict[str, Any] = {
         "recipe": "statements",
         "version": made_with()["mm-mhmoe"],
         "made_with": made_with(),
-        "arguments": {**counts, "seed": seed},
+        "arguments": {**counts, "about": ", ".join(about), "seed": seed},
         "licence": "as the pictures'",
         "source": {f"{name}/{path.name}": sha256(path) for name, paths in sources.items() for path in paths},
         "splits": {name: _split(groups[name], shown[name]) for name in SPLITS},
