@@ -107,9 +107,11 @@ def ours(work: Work, workers: int) -> DataLoader:
 
 def ours_as_floats(work: Work, workers: int) -> Iterator[Tensor]:
     """As `ours`, but the training process makes normalised floats of the pixels, as open_clip's workers do."""
-    mean_C11, std_C11 = (255 * torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+    # Colours of a pixel lie next to each other: whole rows of them at once are six times as fast as three by three.
+    mean_R, std_R = (255 * torch.tensor(values).repeat(work.image_size) for values in (MEAN, STD))
     for batch in ours(work, workers):
-        yield batch.images.pixels_BCHW.float().sub_(mean_C11).div_(std_C11)
+        pixels_BHR = batch.images.pixels_BCHW.permute(0, 2, 3, 1).flatten(2)
+        yield pixels_BHR.float().sub_(mean_R).div_(std_R).unflatten(2, (-1, 3)).permute(0, 3, 1, 2)
 
 
 def decode_only(work: Work, workers: int, decode: Callable[[bytes], Any] = decode_picture) -> DataLoader:

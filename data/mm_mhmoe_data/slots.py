@@ -50,6 +50,7 @@ class Slots:
         pieces = {
             piece.untyped_storage().data_ptr(): (worker, self.current, number)
             for number, piece in enumerate(self.slots[self.current][: self.used])
+            if len(piece)  # what is empty has no address
         }
         content = io.BytesIO()
         _Packer(content, pieces).dump(batch)

@@ -123,8 +123,8 @@ class Tokenizer:
         return self._model.encode(list(texts))
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids; special tokens are left out."""
-        return self._model.decode([i for i in ids if i > MASK])
+        """The text of ids; special tokens are left out, and so are rows of a larger vocabulary that are no pieces."""
+        return self._model.decode([i for i in ids if MASK < i < len(self)])
 
     def coverage(self, texts: Iterable[str]) -> float:
         """The share of characters that some piece has; others are bytes, or unknown."""

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 _LOWER_IS_BETTER = ("perplexity", "_rank", "_nats", "nats_per_token", "bits_per_byte")
-_COUNTS = ("_count", "_queries", "_candidates", "_questions", "classes", "templates", "languages", "_pictures")
+_COUNTS = (
+    "_count",
+    "_queries",
+    "_candidates",
+    "_questions",
+    "classes",
+    "templates",
+    "languages",
+    "_pictures",
+    "mean_words",
+)
 _CHANCE, _RECALL = "_chance@", "_recall@"
 
 

@@ -10,6 +10,7 @@ from mm_mhmoe_eval.comparison import System, compare, read_systems
 from mm_mhmoe_eval.report.galleries import CardGallery, galleries
 from mm_mhmoe_eval.report.record_page import RecordPage, write_records_page
 from mm_mhmoe_eval.report_data import ExpertMapSection, PictureURI, picture_uri
+from mm_mhmoe_eval.results import ResultRecord
 
 from mm_mhmoe.commands.expert_views import maps_of
 from mm_mhmoe.commands.sources import data_path
@@ -48,15 +49,14 @@ def eval_report(
     section, notes = None, []
     if samples and logged:
         dataset = ShardDataset(data_path(shards), "images")
-        place = {key: number for number, key in enumerate(dataset.keys)}
-        picture = _pictures(dataset, place)
+        drawn: list[int] = []
         for task in logged:
             scored = [system for system in systems if system.of(task)]
-            kind = next(record.kind for system in scored for record in system.of(task))
-            shown[task] = galleries(task, kind, scored, picture, count=samples)
-        cards = [card for found in shown.values() for gallery in found for card in gallery.cards]
-        keys = list(dict.fromkeys(key for card in cards for key in card.keys))[:maps]
-        section = _maps(systems, dataset, [place[key] for key in keys])
+            record = next(record for system in scored for record in system.of(task))
+            place = _places(dataset, record)
+            shown[task] = galleries(task, record.kind, scored, _pictures(dataset, place), count=samples)
+            drawn += [place[key] for gallery in shown[task] for card in gallery.cards for key in card.keys]
+        section = _maps(systems, dataset, list(dict.fromkeys(drawn))[:maps])
         if maps and section is None:
             notes.append("No expert maps: none of the models is a sparse one whose directory is there.")
     elif samples:
@@ -66,11 +66,20 @@ def eval_report(
     print(f"report: {out}")
 
 
+def _places(dataset: ShardDataset, record: ResultRecord) -> dict[str, int]:
+    """Where the pictures of a record's samples are. Other shards may have the same keys; checksums tell them apart."""
+    scored = set(record.checksums.values())
+    place = {key: number for number, key in enumerate(dataset.keys) if dataset.place(number)[0] in scored}
+    if not place:
+        raise ValueError(f"shards: {record.task} was scored on other ones; name those as well, joined by ::")
+    return place
+
+
 def _pictures(dataset: ShardDataset, place: dict[str, int]) -> Callable[[str], PictureURI]:
     @cache
     def picture(key: str) -> PictureURI:
         if key not in place:
-            raise ValueError(f"shards: picture {key} of the records is not among them; name those that were scored")
+            raise ValueError(f"shards: picture {key} of the records is not among them; name all that were scored")
         return picture_uri(dataset.picture(place[key]), max_side=_SIDE)
 
     return picture

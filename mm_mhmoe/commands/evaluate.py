@@ -149,7 +149,7 @@ def model_facts(
     return ModelFacts(
         name=name,
         directory=str(directory),
-        config=config["encoder"],
+        config=config["encoder"] | ({"search": config["search"]} if "search" in config else {}),
         parameters_total=total,
         parameters_active=total - round((1 - active_share(encoder)) * expert_parameters(model)),
         flops_per_sample=float(length * token_flops(encoder, length).total),

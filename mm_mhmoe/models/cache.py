@@ -15,9 +15,10 @@ from mm_mhmoe.nn import KeyValues
 
 @dataclass(frozen=True, kw_only=True)
 class DecodingCache:
-    """Rows whose next text tokens can be encoded without encoding the earlier ones again (`Encoder.extend`).
+    """Rows whose next text tokens can be encoded without encoding the earlier ones again (`Encoder.decode`).
 
-    A cache never changes: extending, choosing and shortening give new ones.
+    A cache never changes: going on, choosing and shortening give new ones. Rows chosen several times share what the
+    first call encoded.
 
     Args:
         layers: one entry a block.

@@ -21,7 +21,6 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mm_mhmoe.config import EncoderConfig
-from mm_mhmoe.models.heads import MaskedHead
 from mm_mhmoe.models.positions import resample_weights
 from mm_mhmoe.models.tasks import TASK_MODELS, PretrainModel, TaskModel
 from mm_mhmoe.models.tasks.pretrain import described_image_head
@@ -250,14 +249,6 @@ def load_pretrained(source: str | Path, into: PretrainModel) -> None:
         kept = {k: v for k, v in into.state_dict().items() if k.startswith(own)}
         heads = {k: v for k, v in read_weights(source).items() if not k.startswith(own)}
         load_weights(into, heads | kept, source)
-
-
-def load_text_head(source: str | Path, head: MaskedHead) -> None:
-    """Copies the head over word pieces of a pretraining or captioning model; from other models, nothing."""
-    prefix = {"pretrain": "text_head.", "captioning": "head."}.get(read_config(source)["kind"])
-    if prefix is not None:
-        weights = {k.removeprefix(prefix): v for k, v in read_weights(source).items() if k.startswith(prefix)}
-        load_weights(head, weights, source)
 
 
 def at_image_size(model: TaskModel, image_size: int) -> TaskModel:

@@ -86,6 +86,13 @@ def test_several_views_of_a_piece_and_of_several_pieces(received: None) -> None:
         assert torch.equal(view, arrived) and view.stride() == arrived.stride() and view.dtype == arrived.dtype
 
 
+def test_an_empty_piece(received: None) -> None:
+    slots = Slots(1)
+    slots.turn()
+    sizes = [tensor.shape for tensor in sent(slots, [slots.empty((0, 3), torch.uint8), torch.zeros(2, 0)])]  # type: ignore[attr-defined]
+    assert sizes == [(0, 3), (2, 0)]
+
+
 def test_a_piece_travels_once_and_again_when_it_has_grown() -> None:
     slots, travelled = Slots(2), []
     for size in (4, 4, 4, 2, 6, 6, 6):

@@ -37,7 +37,7 @@ def test_a_long_text_loses_its_end_only(tokenizer: Tokenizer) -> None:
 
 def test_special_pieces_have_their_ids(tokenizer: Tokenizer) -> None:
     assert tokenizer.piece(MASK) == "<mask>"
-    assert tokenizer.decode([BOS, EOS, MASK]) == ""
+    assert tokenizer.decode([BOS, EOS, MASK, len(tokenizer)]) == ""
 
 
 def test_equal_texts_give_equal_bytes(tmp_path: Path) -> None:

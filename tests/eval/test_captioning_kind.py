@@ -99,8 +99,8 @@ def test_domains_are_scored_on_their_own(shards):
     said = ["a hat", "two screws", "a dog", "a table"]
     scored = score(Parrot(said), data(paths={"test": shards(CAPTIONS, facts)}, limit=None))
     inside = score_captions([said[0], said[2]], [CAPTIONS[0], CAPTIONS[2]]).metrics
-    assert {name: scored.metrics[f"in-domain/{name}"] for name in inside} == inside
-    assert scored.metrics["in-domain/count"] == 2 and scored.metrics["out-domain/count"] == 1
+    assert {name: scored.metrics[f"{name}/in-domain"] for name in inside} == inside
+    assert scored.metrics["in-domain_count"] == 2 and scored.metrics["out-domain_count"] == 1
     assert [row["image_id"] for row in json.loads(scored.files["results.json"])] == [7, 8, 9, 10]
 
 

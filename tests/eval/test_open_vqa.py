@@ -126,3 +126,33 @@ def test_the_task_of_the_server(model: PretrainModel, tmp_path) -> None:
     answering = VQAModel(model.config, ANSWERS)
     record = evaluate(answering, task, tokenizer=Letters(), facts=ModelFacts(name="m"), data=paths, limit=3).record
     assert record.samples == 3 and set(record.checksums) > {"test_questions/test_questions.json"}
+
+
+class Prejudiced:
+    """Likes short answers in every case, and "red" a little more when there is a picture."""
+
+    vision = VisionConfig(image_size=32, patch_size=8)
+    text = TextConfig(vocab_size=60, max_length=40)
+
+    def __init__(self) -> None:
+        self.without_picture = 0
+
+    def continuation_log_likelihood(self, pairs: ImageTextBatch, start_B: torch.Tensor, reading: str) -> torch.Tensor:
+        assert pairs.texts is not None
+        length_B = pairs.texts.valid_BL.sum(1) - 1 - start_B
+        red, rows = Letters().encode("red", 9)[1:-1], zip(pairs.texts.ids_BL.tolist(), start_B.tolist(), strict=True)
+        is_red_B = torch.tensor([ids[start : start + 3] == red for ids, start in rows])
+        self.without_picture += pairs.images is None
+        return -10.0 * length_B + 3.0 * is_red_B * (pairs.images is not None)
+
+
+def test_calibration_takes_away_what_the_question_alone_gives(tmp_path) -> None:
+    (tmp_path / "answers.txt").write_text(
+        "".join(json.dumps({"answer": answer, "label": n}) + "\n" for n, answer in enumerate(ANSWERS))
+    )
+    for calibrated, best in ((False, "a"), (True, "red")):
+        model = Prejudiced()
+        scored = open_vqa.score(model, given({"calibrated": calibrated}, answers=str(tmp_path / "answers.txt")))
+        assert {sample["answer"] for sample in scored.samples} == {best}
+        questions = {sample["question"] for sample in scored.samples}
+        assert model.without_picture == (2 * len(questions) if calibrated else 0)  # once a question, in two batches

@@ -106,4 +106,4 @@ def test_the_command(call: Callable[..., tuple[int, str, str]], scored: list[str
     text = (tmp_path / "page.html").read_text()
     assert text.count('class="card said"') == 12 and "No expert maps" in text
     code, _, err = call("eval", "report", *scored, "--out", tmp_path / "page.html", "--shards", "demo:val")
-    assert code == 1 and "is not among them" in err
+    assert code == 1 and "was scored on other ones" in err

@@ -96,6 +96,20 @@ def test_chosen_rows_go_on_as_those_rows(encoder, stream):
     torch.testing.assert_close(output.streams[0].text_BLD, wanted[:, 5:], rtol=0, atol=1e-5)
 
 
+def test_the_beams_of_a_picture_keep_it_once(config, stream):
+    """Choosing rows copies nothing of what the first call encoded, in whatever order they are chosen again."""
+    encoder = build_encoder(config()).eval()
+    rows = stream("pairs", padded=False)
+    _, cache = encoder.decode(beginning(rows, 2))
+    beams = cache.rows(torch.tensor([0, 0, 0, 2, 2, 2]))
+    texts = Texts(ids_BL=torch.full((6, 1), 7), valid_BL=torch.ones(6, 1, dtype=torch.bool))
+    _, beams = encoder.decode(ImageTextBatch(texts=texts, causal_text=True), beams)
+    beams = beams.rows(torch.tensor([2, 0, 1, 5, 5, 3])).without_last(0)
+    for before, after in zip(cache.layers, beams.layers, strict=True):
+        assert after._begin.key_BHPd.data_ptr() == before._begin.key_BHPd.data_ptr()
+        assert after._begin.from_R.tolist() == [0, 0, 0, 2, 2, 2]
+
+
 def test_mask_tokens_can_ask_and_be_taken_back(encoder, stream):
     """A mask token behind each beginning sees it, and leaves no trace in what is written afterwards."""
     rows = stream("pairs", dtype=torch.float64, padded=False)

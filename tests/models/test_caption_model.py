@@ -6,8 +6,8 @@ import torch
 from mm_mhmoe.batch import Images, ImageTextBatch, Texts
 from mm_mhmoe.config import MoEConfig, TextConfig
 from mm_mhmoe.models.beam_search import SearchOptions
-from mm_mhmoe.models.checkpoints import build, describe, load, load_text_head, save
-from mm_mhmoe.models.tasks import CaptionModel, PretrainModel
+from mm_mhmoe.models.checkpoints import build, describe, load, load_init, save
+from mm_mhmoe.models.tasks import CaptionModel, PretrainModel, VQAModel
 
 SPARSE = MoEConfig(num_experts=4, top_k=2, heads=4, every=1)
 
@@ -95,11 +95,19 @@ def test_is_saved_with_its_search(config, tmp_path):
     assert torch.equal(again.head.weight, model.head.weight) and describe(build(describe(model))) == describe(model)
 
 
-def test_begins_with_the_head_of_a_pretrained_model(config, tmp_path):
+def test_begins_with_the_head_over_words_of_another_model(config, tmp_path):
     pretrained = PretrainModel(config(), 8)
     torch.nn.init.normal_(pretrained.text_head.bias)
     save(pretrained, tmp_path / "pretrained")
-    model = CaptionModel(config())
-    load_text_head(tmp_path / "pretrained", model.head)
-    assert torch.equal(model.head.weight, pretrained.text_head.weight)
-    assert torch.equal(model.head.bias, pretrained.text_head.bias)
+    model, other = CaptionModel(config()), CaptionModel(config(), SearchOptions(beams=1))
+    load_init(tmp_path / "pretrained", model)
+    save(model, tmp_path / "model")
+    load_init(tmp_path / "model", other)
+    for ours in (model, other):
+        assert torch.equal(ours.head.weight, pretrained.text_head.weight)
+        assert torch.equal(ours.head.bias, pretrained.text_head.bias)
+    answering = CaptionModel(config())
+    before = answering.head.weight.clone()
+    save(VQAModel(config(), ["yes", "no"]), tmp_path / "vqa")
+    load_init(tmp_path / "vqa", answering)
+    assert torch.equal(answering.head.weight, before)

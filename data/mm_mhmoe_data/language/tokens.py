@@ -92,6 +92,8 @@ def check_languages(wanted: Sequence[str] | None, there: Collection[str]) -> Non
 
 
 def _make(dataset: ShardDataset, tokenizer: Tokenizer, target: Path) -> None:
+    for left_over in target.parent.glob(f".{target.name}.*"):  # of a process that was killed
+        shutil.rmtree(left_over, ignore_errors=True)
     dtype = np.uint16 if len(tokenizer) <= 1 << 16 else np.uint32
     partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     lengths: dict[str, list[int]] = {}

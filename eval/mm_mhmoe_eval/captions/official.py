@@ -39,8 +39,9 @@ def official_words(captions: Sequence[str]) -> list[list[str]]:
     )
     cut = done.stdout.decode().splitlines() if done.returncode == 0 else []
     if len(cut) != len(captions):
-        raise RuntimeError(
-            f"the tokenizer {jar} made {len(cut)} lines of {len(captions)}: {done.stderr.decode()[-500:]}"
+        raise ValueError(
+            f"java {' '.join(main)} made {len(cut)} lines of {len(captions)}: {done.stderr.decode()[-300:].strip()}; "
+            "mend Java, or remove pycocoevalcap to be scored without it"
         )
     return [[word for word in line.split() if word not in ptbtokenizer.PUNCTUATIONS] for line in cut]
 

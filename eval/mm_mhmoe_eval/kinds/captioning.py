@@ -36,6 +36,9 @@ def score(model: Any, data: ScoredData) -> Scored:
     dataset = ShardDataset(str(data.paths["test"]), "images")
     count = len(dataset) if data.limit is None else min(data.limit, len(dataset))
     pictures = [_described(dataset, index) for index in range(count)]
+    without = [picture.key for picture in pictures if not picture.references]
+    if 0 < len(without) < count:
+        raise ValueError(f"{data.paths['test']}: {len(without)} pictures have no caption, the first is {without[0]}")
     captions: list[str] = []
     for batch in iterate_pairs(dataset, **data.inputs(model), stream="images", chosen=range(count)):
         assert batch.images is not None
@@ -50,11 +53,8 @@ def score(model: Any, data: ScoredData) -> Scored:
         {"key": picture.key, "image_id": picture.image_id, "caption": caption, "references": picture.references}
         for picture, caption in zip(pictures, captions, strict=True)
     ]
-    if not any(picture.references for picture in pictures):
-        return Scored(metrics=metrics, intervals={}, samples=samples, per_sample={}, files=files)
-    without = [picture.key for picture in pictures if not picture.references]
     if without:
-        raise ValueError(f"{data.paths['test']}: {len(without)} pictures have no caption, the first is {without[0]}")
+        return Scored(metrics=metrics, intervals={}, samples=samples, per_sample={}, files=files)
     references = [picture.references for picture in pictures]
     scores = score_captions(captions, references)
     metrics |= scores.metrics
@@ -64,8 +64,8 @@ def score(model: Any, data: ScoredData) -> Scored:
     for domain in sorted({picture.domain for picture in pictures if picture.domain}):
         chosen = [n for n, picture in enumerate(pictures) if picture.domain == domain]
         of_domain = score_captions([captions[n] for n in chosen], [references[n] for n in chosen])
-        metrics |= {f"{domain}/{name}": value for name, value in of_domain.metrics.items()}
-        metrics[f"{domain}/count"] = float(len(chosen))
+        metrics |= {f"{name}/{domain}": value for name, value in of_domain.metrics.items()}
+        metrics[f"{domain}_count"] = float(len(chosen))
     if "train" in data.paths:
         same = score_captions([_typical_caption(data.paths["train"])] * count, references)
         metrics |= {f"blind/{name}": value for name, value in same.metrics.items()}
@@ -89,9 +89,9 @@ def _typical_caption(shards: str | Path) -> str:
     """What a model that never looks at the picture can say best: the training caption that is most like the others."""
     dataset = ShardDataset(str(shards))
     step = max(1, len(dataset) // _MOST_TRAINING_CAPTIONS)
-    said: Sequence[list[str]] = [_captions(dataset, index)[:1] for index in range(0, len(dataset), step)]
-    words = [[split_words(caption) for caption in own] for own in said]
-    return " ".join(Cider(words).most_typical(own[0] for own in words))
+    said = [_captions(dataset, index)[0] for index in range(0, len(dataset), step)]
+    words = [split_words(caption) for caption in said]
+    return said[words.index(list(Cider([[caption] for caption in words]).most_typical(words)))]
 
 
 def _results(pictures: Sequence[_Described], captions: Sequence[str]) -> str:

@@ -2,7 +2,9 @@
 continuation of the question. Legend: B rows, A candidates.
 
 A row is the picture with one text, the question and then a candidate. Its score is the log-likelihood of the
-candidate's tokens; so long candidates start with a handicap, as everywhere.
+candidate's tokens; so long candidates start with a handicap, as everywhere. Calibrated, what the question alone gives
+is subtracted (pointwise mutual information, arXiv 2104.08315): common words lose their head start, long ones their
+handicap.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from mm_mhmoe_eval.kinds.answered import read_asked, scored_answers
 from mm_mhmoe_eval.kinds.scored import Scored, ScoredData
 from mm_mhmoe_eval.protocol import ContinuesTexts
 
-OPTIONS = {"reading": "masked", "min_answer_count": 9}
+OPTIONS = {"reading": "masked", "calibrated": False, "min_answer_count": 9}
 
 
 def score(model: Any, data: ScoredData) -> Scored:
@@ -41,20 +43,33 @@ def score(model: Any, data: ScoredData) -> Scored:
     dataset = ShardDataset(str(data.paths["test"]), "images")
     answers = candidates(data)
     likeliest: dict[int, list[str]] = {}
+    blind: dict[str, Tensor] = {}
     asked = iterate_vqa(dataset, examples, (), **data.inputs(model))
     by_id = {example.question_id: example for example in examples}
     for batch in asked:
         assert batch.pairs.images is not None
         for pixels_CHW, number in zip(batch.pairs.images.pixels_BCHW, batch.question_ids, strict=True):
-            parts = []
             question = by_id[number].question
-            for texts, start_B in continuations(question, answers, data.tokenizer, model.text, data.batch_size):
-                images = Images(pixels_BCHW=pixels_CHW.expand(len(texts), -1, -1, -1))
-                pairs = ImageTextBatch(images=images, texts=texts).to(data.device)
-                parts.append(model.continuation_log_likelihood(pairs, start_B.to(data.device), reading).cpu())
-            best = torch.cat(parts).topk(min(3, len(answers))).indices.tolist()
-            likeliest[number] = [answers[i] for i in best]
+            score_A = _likelihoods(model, data, question, answers, pixels_CHW)
+            if data.options["calibrated"]:
+                if question not in blind:
+                    blind[question] = _likelihoods(model, data, question, answers, None)
+                score_A = score_A - blind[question]
+            likeliest[number] = [answers[i] for i in score_A.topk(min(3, len(answers))).indices.tolist()]
     return scored_answers(data, examples, likeliest, answers)
+
+
+def _likelihoods(
+    model: ContinuesTexts, data: ScoredData, question: str, answers: Sequence[str], pixels_CHW: Tensor | None
+) -> Tensor:
+    """(A,) of the candidates behind the question, about the picture or without one."""
+    parts = []
+    for texts, start_B in continuations(question, answers, data.tokenizer, model.text, data.batch_size):
+        images = None if pixels_CHW is None else Images(pixels_BCHW=pixels_CHW.expand(len(texts), -1, -1, -1))
+        pairs = ImageTextBatch(images=images, texts=texts).to(data.device)
+        start_B = start_B.to(data.device)
+        parts.append(model.continuation_log_likelihood(pairs, start_B, data.options["reading"]).cpu())
+    return torch.cat(parts)
 
 
 def candidates(data: ScoredData) -> list[str]:

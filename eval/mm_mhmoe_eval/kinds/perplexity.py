@@ -15,9 +15,9 @@ import torch
 from mm_mhmoe_data.language.tokens import document_ids
 from torch import Tensor
 
+from mm_mhmoe_eval.kinds.language.documents import held_out_documents
+from mm_mhmoe_eval.kinds.language.sequences import predictor, sequence_nats, windows
 from mm_mhmoe_eval.kinds.scored import Scored, ScoredData
-from mm_mhmoe_eval.language.documents import held_out_documents
-from mm_mhmoe_eval.language.sequences import predictor, sequence_nats, windows
 from mm_mhmoe_eval.results import bootstrap_interval
 
 

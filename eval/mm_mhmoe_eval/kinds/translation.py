@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from mm_mhmoe_eval.kinds.language.choices import score_choices
+from mm_mhmoe_eval.kinds.language.documents import held_out_documents
+from mm_mhmoe_eval.kinds.language.questions import translation_questions
+from mm_mhmoe_eval.kinds.language.sequences import predictor
 from mm_mhmoe_eval.kinds.scored import Scored, ScoredData
-from mm_mhmoe_eval.language.choices import score_choices
-from mm_mhmoe_eval.language.documents import held_out_documents
-from mm_mhmoe_eval.language.questions import translation_questions
-from mm_mhmoe_eval.language.sequences import predictor
 
 
 def score(model: Any, data: ScoredData) -> Scored:

@@ -150,12 +150,20 @@ def _class(sample: Sample) -> _View:
     return _View((sample["key"],), "", sample["class"], sample["top"][0], float(sample["correct"]))
 
 
+def _caption(sample: Sample) -> _View:
+    """Right: what a person said; partly: words of it."""
+    said, references, cider = sample["caption"], sample["references"], sample.get("cider_python", 0.0)
+    score = 1.0 if said in references else 0.5 if cider > 0 else 0.0
+    return _View((sample["key"],), "", references[0] if references else "", said, score)
+
+
 _RETRIEVAL = (("A caption looks for its picture", _text_query), ("A picture looks for its caption", _picture_query))
 _CLASSES = (("Classes", _class),)
 VIEWS: Mapping[str, Sequence[tuple[str, Callable[[Sample], _View]]]] = {
     "retrieval": _RETRIEVAL,
     "vqa": (("Questions", _question),),
     "nlvr2": (("Sentences about two pictures", _statement),),
+    "captioning": (("Captions", _caption),),
     "classification": _CLASSES,
     "zero_shot": _CLASSES,
     "probe": _CLASSES,

@@ -11,7 +11,6 @@ from mm_mhmoe.commands.finetune.run import fine_tune
 from mm_mhmoe.commands.sources import data_path, own_shards
 from mm_mhmoe.config import EncoderConfig
 from mm_mhmoe.models.beam_search import SearchOptions
-from mm_mhmoe.models.checkpoints import load_text_head
 from mm_mhmoe.models.tasks import CaptionModel
 from mm_mhmoe.training.modules import CaptionModule
 from mm_mhmoe.training.optim import OptimConfig
@@ -83,11 +82,8 @@ def captioning(
             data=own_shards(data),
             quarantine=out / QUARANTINE_FILE,
         )
-        model = CaptionModel(encoder, search)
-        if init is not None:
-            load_text_head(init, model.head)
         module = CaptionModule(
-            model,
+            CaptionModel(encoder, search),
             optim,
             steps=steps,
             smoothing=smoothing,

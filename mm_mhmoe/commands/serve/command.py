@@ -18,7 +18,7 @@ def serve(model: list[str] | str, shards: str = "demo:test", port: int = 8765, w
 
     Args:
         model: model directories (or open_clip:ARCHITECTURE/WEIGHTS), separated by commas; each does what it can: one of
-            finetune retrieval finds pictures, one of finetune vqa answers.
+            finetune retrieval finds pictures, of vqa answers, of captioning writes captions.
         shards: the pictures that are searched, with their captions.
         port: of the page's address; 0: any that is free.
         workers: processes that read the pictures ahead; 0: none.

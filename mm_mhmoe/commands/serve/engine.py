@@ -15,7 +15,7 @@ from mm_mhmoe_data.collate import collate_texts
 from mm_mhmoe_data.ordered import iterate_pairs
 from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_data.transforms import EvalTransform
-from mm_mhmoe_eval.protocol import AnswersQuestions, EmbedsPairs, PreparesInputs
+from mm_mhmoe_eval.protocol import AnswersQuestions, Captions, EmbedsPairs, PreparesInputs
 from mm_mhmoe_eval.retrieval import top_k
 from torch import Tensor
 
@@ -50,11 +50,12 @@ class Engine:
     def __init__(self, models: Sequence[Judged], dataset: ShardDataset, *, workers: int = 0) -> None:
         self.finder = next((judged for judged in models if isinstance(judged.model, EmbedsPairs)), None)
         self.answerer = next((judged for judged in models if isinstance(judged.model, AnswersQuestions)), None)
+        self.writer = next((judged for judged in models if isinstance(judged.model, Captions)), None)
         self.sparse = next((judged for judged in models if _is_sparse(judged.model)), None)
-        if not (self.finder or self.answerer or self.sparse):
+        if not (self.finder or self.answerer or self.writer or self.sparse):
             raise ValueError(
-                "model: none of the models finds pictures, answers questions or has experts; give one of finetune "
-                "retrieval or finetune vqa"
+                "model: none of the models finds pictures, answers questions, writes captions or has experts; give one "
+                "of finetune retrieval, vqa or captioning"
             )
         self.dataset = dataset
         self._lock = threading.Lock()
@@ -62,7 +63,7 @@ class Engine:
 
     def about(self) -> dict[str, Any]:
         """What can be asked, and of which model."""
-        able = {"find": self.finder, "answer": self.answerer, "experts": self.sparse}
+        able = {"find": self.finder, "answer": self.answerer, "write": self.writer, "experts": self.sparse}
         return {
             "pictures": len(self.dataset),
             "models": {name: judged.facts.name for name, judged in able.items() if judged is not None},
@@ -81,7 +82,7 @@ class Engine:
         ]
 
     def look(self, picture_CHW: Tensor, question: str = "", *, count: int = 5) -> dict[str, Any]:
-        """What the models say of a picture: captions, answers, experts, each where some model can."""
+        """What the models say of a picture: a caption, captions of others, answers, experts, where some model can."""
         seen: dict[str, Any] = {}
         with self._lock, torch.no_grad():
             if self.finder is not None and self.index is not None:
@@ -91,11 +92,17 @@ class Engine:
                     {"text": self.dataset.caption(place), "score": round(score, 4)}
                     for place, score in zip(places[0].tolist(), scores[0].tolist(), strict=True)
                 ]
+            if self.writer is not None:
+                seen["written"] = self._written(self.writer, picture_CHW)
             if self.answerer is not None and question:
                 seen["answers"] = self._answers(self.answerer, picture_CHW, question, count)
             if self.sparse is not None:
                 seen["experts"] = self._experts(self.sparse, picture_CHW)
         return seen
+
+    def _written(self, judged: Judged, picture_CHW: Tensor) -> str:
+        model: Any = judged.model
+        return _tokenizer(judged).decode(model.write_captions(_images(judged, picture_CHW))[0])
 
     def _answers(self, judged: Judged, picture_CHW: Tensor, question: str, count: int) -> list[dict[str, Any]]:
         model: Any = judged.model

@@ -134,6 +134,11 @@ get("picture-form").addEventListener("submit", (event) => {
     await picture.decode();
     box.replaceChildren(holder);
     if (seen.answers) list(question, seen.answers, box);
+    if (seen.written !== undefined) {
+      const written = make("div", "", box);
+      make("h3", "Its caption, as a model writes it", written);
+      make("p", seen.written || "(nothing)", written);
+    }
     if (seen.captions) list("Captions of the shards that fit best", seen.captions, box);
     if (seen.experts) showExperts(seen.experts, picture, box);
     tell("look-told", "");
@@ -142,7 +147,7 @@ get("picture-form").addEventListener("submit", (event) => {
 
 ask("/api/about").then(
   ({ pictures, models }) => {
-    const able = { find: "finds pictures", answer: "answers", experts: "shows its experts" };
+    const able = { find: "finds pictures", answer: "answers", write: "writes captions", experts: "shows its experts" };
     const told = Object.entries(models).map(([what, name]) => `${name} ${able[what]}`);
     tell("about", `${told.join("; ")}. ${pictures.toLocaleString("en")} pictures.`);
     get("find").hidden = !models.find;

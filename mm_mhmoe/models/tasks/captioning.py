@@ -64,6 +64,11 @@ class CaptionModel(TaskModel):
     def describe_head(self) -> dict[str, Any]:
         return {"search": self.search.to_dict()}
 
+    def shared_heads(self, other: Mapping[str, Any]) -> dict[str, str]:
+        """The head over word pieces, which a pretraining model has too; whatever the search."""
+        names = {"pretrain": "text_head.", self.kind: "head."}
+        return {names[other["kind"]]: "head."} if other["kind"] in names else {}
+
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> CaptionModel:
         return cls(EncoderConfig.from_dict(description["encoder"]), SearchOptions(**description["search"]))

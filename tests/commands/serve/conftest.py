@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import torch
 from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_data.tokenizer import Tokenizer
 from mm_mhmoe_eval.runner import ModelFacts
 
 from mm_mhmoe.commands.evaluate import Judged
 from mm_mhmoe.commands.serve.engine import Engine
+from mm_mhmoe.models.tasks import CaptionModel
 
 
 class Server:
@@ -52,8 +54,9 @@ class Server:
 
 @pytest.fixture(scope="module")
 def engine(model: Any, dataset: ShardDataset, tokenizer: Tokenizer) -> Engine:
-    models = [Judged(model(kind).eval(), ModelFacts(name=kind), tokenizer, 0) for kind in ("retrieval", "vqa")]
-    return Engine(models, dataset)
+    torch.manual_seed(0)
+    found = {"retrieval": model("retrieval"), "vqa": model("vqa"), "writer": CaptionModel(model("vqa").config)}
+    return Engine([Judged(made.eval(), ModelFacts(name=name), tokenizer, 0) for name, made in found.items()], dataset)
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,12 @@ import pytest
 import torch
 from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_data.tokenizer import Tokenizer
+from mm_mhmoe_data.transforms import EvalTransform
 from mm_mhmoe_eval.runner import ModelFacts
 from PIL import Image
 
 from mm_mhmoe.analysis.routing_sums import first_choices
-from mm_mhmoe.batch import ImageTextBatch
+from mm_mhmoe.batch import Images, ImageTextBatch, Texts
 from mm_mhmoe.commands.evaluate import Judged
 from mm_mhmoe.commands.serve.engine import Engine
 
@@ -54,7 +55,7 @@ def test_the_page_loads_nothing_from_elsewhere(ask: Any) -> None:
 def test_about(ask: Any) -> None:
     assert ask("GET", "/api/about")[1] == {
         "pictures": 24,
-        "models": {"find": "retrieval", "answer": "vqa", "experts": "retrieval"},
+        "models": {"find": "retrieval", "answer": "vqa", "write": "writer", "experts": "retrieval"},
     }
 
 
@@ -66,7 +67,7 @@ def test_a_query_finds_the_nearest_pictures(ask: Any) -> None:
     assert engine.index is not None and engine.finder is not None
     model: Any = engine.finder.model
     ids = torch.tensor([engine.finder.tokenizer.encode("red cat", 16)])
-    texts = type("T", (), {"ids_BL": ids, "valid_BL": torch.ones_like(ids, dtype=torch.bool), "masked_BL": None})()
+    texts = Texts(ids_BL=ids, valid_BL=torch.ones_like(ids, dtype=torch.bool))
     score_M = engine.index.image_ME @ model.embed_texts(texts)[0]
     assert [hit["place"] for hit in content["hits"]] == score_M.argsort(descending=True)[:15].tolist()
     assert content["hits"][0]["score"] == pytest.approx(score_M.max().item(), abs=1e-3)
@@ -91,11 +92,13 @@ def test_an_upload_is_seen_as_the_model_sees_it(ask: Any) -> None:
     for caption in seen["captions"]:
         assert of_caption[caption["text"]] == pytest.approx(caption["score"], abs=1e-3)
     assert {answer["text"] for answer in seen["answers"]} == {"yes", "no"}
+    assert engine.writer is not None
+    writer: Any = engine.writer.model
+    images = Images(pixels_BCHW=EvalTransform(16)(engine.dataset.picture(5))[None])
+    assert seen["written"] == engine.writer.tokenizer.decode(writer.write_captions(images)[0])
     experts = seen["experts"]
     assert experts["grid"] == 4 and experts["num_experts"] == 5 and [x["layer"] for x in experts["layers"]] == [1, 2]
     model: Any = engine.sparse.model
-    pixels = torch.nn.functional.interpolate(engine.dataset.picture(5)[None], (16, 16), mode="bilinear", antialias=True)
-    images = type("I", (), {"pixels_BCHW": pixels, "masked_BN": None, "codes_BN": None, "__len__": lambda self: 1})()
     output = model.encoder(ImageTextBatch(images=images))
     for layer, routing in zip(experts["layers"], output.routing, strict=True):
         assert layer["heads"] == first_choices(output, routing)[1:].t().tolist()

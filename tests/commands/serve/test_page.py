@@ -31,7 +31,11 @@ def test_one_finds_pictures_and_shows_one(ask: Any, browser: Any, tmp_path: Path
         browser.wait("document.querySelectorAll('.maps canvas').length == 4")
         listed = "[...document.querySelectorAll('#seen h3')].map((title) => title.textContent)"
         titles = browser.js(listed)
-        assert titles[:2] == ["what is it?", "Captions of the shards that fit best"]
+        assert titles[:3] == [
+            "what is it?",
+            "Its caption, as a model writes it",
+            "Captions of the shards that fit best",
+        ]
         assert len(browser.js("[...document.querySelectorAll('#seen li')].map((item) => item.textContent)")) == 7
         browser.js(
             "const s = document.querySelector('select'); s.value = 'layer 1'; s.dispatchEvent(new Event('change'))"

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 import torch
 from mm_mhmoe_eval.kinds import KINDS
-from mm_mhmoe_eval.language.choices import Question, score_choices
-from mm_mhmoe_eval.language.questions import next_paragraph_questions, translation_questions
+from mm_mhmoe_eval.kinds.language.choices import Question, score_choices
+from mm_mhmoe_eval.kinds.language.questions import next_paragraph_questions, translation_questions
 
 from mm_mhmoe.config import TextConfig, VisionConfig
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from mm_mhmoe_eval.kinds import KINDS
-from mm_mhmoe_eval.language.sequences import sequence_nats, windows
+from mm_mhmoe_eval.kinds.language.sequences import sequence_nats, windows
 
 from mm_mhmoe.config import TextConfig, VisionConfig, language_preset
 from mm_mhmoe.models.tasks import LanguageModel

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from mm_mhmoe_data.language import Document
 from mm_mhmoe_data.sampling import permutation
 
-from mm_mhmoe_eval.language.choices import CHOICES, Question
+from mm_mhmoe_eval.kinds.language.choices import CHOICES, Question
 
 _SHORTEST = 40
 

@@ -19,8 +19,8 @@ from mm_mhmoe_data.language.tokens import document_ids
 from mm_mhmoe_data.tokenizer import BOS, EOS, Tokenizer
 from torch import Tensor
 
+from mm_mhmoe_eval.kinds.language.sequences import sequence_nats
 from mm_mhmoe_eval.kinds.scored import Scored, ScoredData
-from mm_mhmoe_eval.language.sequences import sequence_nats
 from mm_mhmoe_eval.protocol import PredictsTokens
 from mm_mhmoe_eval.results import bootstrap_interval
 
