@@ -35,7 +35,20 @@ def test_the_command(call: Any, saved: Any, shards: Path, tmp_path: Path) -> Non
     task.write_text(
         "name: t\nversion: 1\nkind: retrieval\ndescription: d\ndata: {test: .}\nmetrics: [image_retrieval_recall@10]\n"
     )
-    words = ["--task", task, "--data_dir", shards, "--workers", "[0]", "--samples", 1, "--busy_cores", 99]
+    words = [
+        "--task",
+        task,
+        "--data_dir",
+        shards,
+        "--workers",
+        "[0]",
+        "--samples",
+        1,
+        "--busy_cores",
+        99,
+        "--cpu_time",
+        "true",
+    ]
     code, out, err = call("bench", "eval", "--model", saved("m", "retrieval"), *words, "--out", tmp_path / "b.json")
     assert code == 0, err
     assert "24 samples" in out
