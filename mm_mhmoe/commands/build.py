@@ -55,7 +55,7 @@ def openclipart(
 def statements(
     out: Path,
     root: Path | None = None,
-    train: int = 16_000,
+    train: int = 4_000,
     val: int = 400,
     test: int = 1000,
     about: list[Literal["color", "category", "object", "comparison"]] | None = None,

@@ -31,7 +31,7 @@ def build_statements(
     root: Path,
     out: Path,
     *,
-    train: int = 16_000,
+    train: int = 4_000,
     val: int = 400,
     test: int = 1000,
     about: Sequence[Subject] = SUBJECTS,
