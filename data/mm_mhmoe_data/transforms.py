@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal, Protocol
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -17,13 +16,6 @@ Flip = Literal["off", "on", "caption"]
 Interpolation = Literal["bilinear", "bicubic"]
 Box = tuple[int, int, int, int]
 """Top, left, height and width of a part of a picture."""
-
-# What F.interpolate calls, which cannot be told where to put the result. The result has to be laid out in memory as the
-# picture is: torch does not check that.
-_RESIZE: dict[Interpolation, Callable[..., Tensor]] = {
-    "bilinear": torch._C._nn._upsample_bilinear2d_aa,
-    "bicubic": torch._C._nn._upsample_bicubic2d_aa,
-}
 
 
 class Transform(Protocol):
@@ -155,10 +147,6 @@ def resize(
     crop_1CHW = _view(picture_CHW, top, left, *size)
     if size == [height, width]:
         return crop_1CHW[0] if out_CHW is None else out_CHW.copy_(crop_1CHW[0])
-    if out_CHW is not None and picture_CHW.stride(0) == out_CHW.stride(0) == 1:
-        out_1CHW = _view(out_CHW, 0, 0, height, width)
-        _RESIZE[interpolation](crop_1CHW, (height, width), False, None, None, out=out_1CHW)
-        return out_CHW
     resized_CHW = F.interpolate(crop_1CHW, (height, width), mode=interpolation, antialias=True)[0]
     return resized_CHW if out_CHW is None else out_CHW.copy_(resized_CHW)
 
