@@ -71,7 +71,8 @@ def pixels(dataset: ShardDataset, index: int) -> Images:
 
 def test_nlvr2(run, tmp_path: Path) -> None:
     data = {**VAL, "test_statements": DEMO / "nlvr2" / "val.jsonl"}
-    found = run(make(NLVR2Model), "nlvr2_openclipart", data, batch_size=7)
+    learned = {"train": DEMO / "train", "train_statements": DEMO / "nlvr2" / "train.jsonl"}
+    found = run(make(NLVR2Model), "nlvr2_openclipart", data | learned, batch_size=7)
     rows = read_statements(VAL["test"], data["test_statements"]).rows
     metrics, samples = found.record.metrics, found.samples
     assert [sample["identifier"] for sample in samples] == [row.identifier for row in rows]
