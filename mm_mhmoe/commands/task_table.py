@@ -42,7 +42,7 @@ FINE_TUNINGS = (
     FineTuning(classification, ("classification_openclipart",)),
 )
 # What the pretrained encoder is scored on as it is.
-FROZEN = ("masked_openclipart", "probe_openclipart", "open_vqa_openclipart")
+FROZEN = ("masked_openclipart", "probe_openclipart")
 MULTILINGUAL = "retrieval_tuxpaint_multilingual"
 
 

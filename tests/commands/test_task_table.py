@@ -54,7 +54,7 @@ def test_both_rows_have_the_same_steps_but_for_their_ffn(calls: list[Call], tmp_
     scored = {arguments["tasks"][0] for name, arguments in calls if name == "eval"}
     kinds = {load_task(task).kind for task in scored}
     assert kinds == {
-        "retrieval", "multilingual_retrieval", "vqa", "open_vqa", "nlvr2", "captioning", "classification", "probe",
+        "retrieval", "multilingual_retrieval", "vqa", "nlvr2", "captioning", "classification", "probe",
         "zero_shot", "masked",
     }  # fmt: skip
 
