@@ -10,7 +10,7 @@ from mm_mhmoe.commands.analyze import analyze
 from mm_mhmoe.commands.paper_table_report import ROWS, write_table
 from mm_mhmoe.commands.parser import configured
 from mm_mhmoe.commands.pretrain import pretrain
-from mm_mhmoe.commands.sources import config_path
+from mm_mhmoe.commands.sources import check_stamps, config_path
 from mm_mhmoe.commands.steps import Step, carry_out, run_step, score_step
 from mm_mhmoe.commands.tokenizer import train as train_tokenizer
 from mm_mhmoe.commands.vqkd import vqkd
@@ -38,12 +38,7 @@ def paper_table(
         steps: of pretraining, instead of those in configs/paper_table.
         record: directory to copy the table, its figure and the score records to.
     """
-    for split in ("train", "test"):
-        if not (stamps / split).is_dir():
-            raise ValueError(
-                f"stamps={stamps} has no {split}/; make it with: mm-mhmoe data build tuxpaint --image_size 96 "
-                f"--root ... --out {stamps}"
-            )
+    check_stamps(stamps)
     console = Console()
     carry_out(_plan(stamps, out, seeds, steps), console)
     console.print(Markdown(write_table(out, seeds, record=record)))

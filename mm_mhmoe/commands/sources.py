@@ -47,6 +47,16 @@ def config_path(name: str) -> Path:
     raise ValueError(f"configuration {name} is not shipped; see the files in configs/")
 
 
+def check_stamps(stamps: Path) -> None:
+    """Raises ValueError if `data build tuxpaint` did not write there."""
+    for split in ("train", "test"):
+        if not (stamps / split).is_dir():
+            raise ValueError(
+                f"stamps={stamps} has no {split}/; make it with: mm-mhmoe data build tuxpaint --image_size 96 "
+                f"--root ... --out {stamps}"
+            )
+
+
 def encoder_of(init: Path | None) -> EncoderConfig:
     """The encoder that a run without one of its own takes: that of the model it starts from."""
     if init is None:

@@ -14,7 +14,7 @@ from mm_mhmoe.commands.eval_report import eval_report
 from mm_mhmoe.commands.finetune import captioning, classification, nlvr2, retrieval, vqa
 from mm_mhmoe.commands.parser import configured
 from mm_mhmoe.commands.pretrain import pretrain
-from mm_mhmoe.commands.sources import config_path
+from mm_mhmoe.commands.sources import check_stamps, config_path
 from mm_mhmoe.commands.steps import Step, carry_out, run_step, score_step
 from mm_mhmoe.commands.tokenizer import train as train_tokenizer
 from mm_mhmoe.commands.vqkd import vqkd
@@ -64,12 +64,7 @@ def task_table(
         seeds: each pretrains and fine-tunes anew; the tokenizers are shared.
         record: directory to copy table, page and score records to.
     """
-    for split in ("train", "test"):
-        if not (stamps / split).is_dir():
-            raise ValueError(
-                f"stamps={stamps} has no {split}/; make it with: mm-mhmoe data build tuxpaint --image_size 96 "
-                f"--root ... --out {stamps}"
-            )
+    check_stamps(stamps)
     console = Console()
     carry_out(_plan(stamps, out, seeds), console)
     places = [f"{name}={out}/seed_*/{row}/scores" for row, name in ROWS.items()]
