@@ -32,7 +32,7 @@ def evaluate_model(
     visual_tokenizer: Path | None = None,
     log_samples: bool = False,
     seed: int | None = None,
-    workers: int = 1,
+    workers: int | None = None,
 ) -> None:
     """Scores a model and writes one JSON record a task, and what the task's kind writes besides (for VQA the results
     file that the VQA server takes).
@@ -52,7 +52,8 @@ def evaluate_model(
             one that the model's config.json names.
         log_samples: also write what the model said for each sample.
         seed: of the run that made the model, for the record; without it, the one in the model's config.json.
-        workers: processes that read and decode ahead; 0: none.
+        workers: processes that read and decode ahead; without it, one beside a GPU, and none on a CPU, whose cores the
+            model needs.
     """
     names = tasks.split(",") if isinstance(tasks, str) else tasks
     todo = [load_task(name) for name in names]
@@ -74,7 +75,7 @@ def evaluate_model(
             limit=limit,
             device=device,
             seed=judged.seed if seed is None else seed,
-            workers=workers,
+            workers=int(device.type == "cuda") if workers is None else workers,
         )
         path = write_evaluation(evaluation, output_path, log_samples=log_samples)
         print_record(evaluation.record, console)
