@@ -96,8 +96,10 @@ def step(
     for part in parts or ("encoder", "step"):
         for dtype in dtypes or ("fp32", "bf16"):
             with console.status(f"{part}, {dtype}"):
-                bench = StepBench(config, work, num_codes, part, dtype, torchscale)
-                rows = bench.measure(samples, math.inf if cpu_time else busy_cores, cpu_time=cpu_time)
+                # Bound to no name: the models of one round would still be there when those of the next are made.
+                rows = StepBench(config, work, num_codes, part, dtype, torchscale).measure(
+                    samples, math.inf if cpu_time else busy_cores, cpu_time=cpu_time
+                )
             records.append({"part": part, "dtype": dtype, "rows": rows})
             console.print(_table(f"{part}, {dtype}{', CPU time' if cpu_time else ''}", rows))
     if out is not None:
