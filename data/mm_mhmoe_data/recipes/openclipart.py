@@ -28,7 +28,7 @@ from .source import Candidate, find_source, read_captions, render_candidates
 from .splits import split_by_cluster
 from .vqa_files import answer_distribution, question_only_score, write_vqa_files
 
-RECIPE_VERSION = 3
+RECIPE_VERSION = 4
 SAMPLES_PER_SHARD = 500
 SPLITS = ("train", "val", "test")
 

@@ -26,8 +26,7 @@ def write_vqa_files(questions: Sequence[Question], folder: Path, split: str) -> 
                 "question_type": question.question_type,
                 "multiple_choice_answer": question.answers[0],
                 "answers": [
-                    {"answer": answer, "answer_confidence": "yes", "answer_id": number}
-                    for number, answer in enumerate(question.answers, start=1)
+                    {"answer": answer, "answer_id": number} for number, answer in enumerate(question.answers, start=1)
                 ],
                 "image_id": question.image_id,
                 "answer_type": question.answer_type,
