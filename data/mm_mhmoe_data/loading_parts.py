@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
 import warnings
@@ -19,9 +20,13 @@ from torchvision.transforms import Normalize, ToTensor
 
 from mm_mhmoe_data.pictures import decode_picture
 from mm_mhmoe_data.shards import iter_samples
+from mm_mhmoe_data.shards.index import build_index, index_of
+from mm_mhmoe_data.shards.walk import Scan, Walked
 from mm_mhmoe_data.transforms import resize
 
+BYTES = "bytes alone"
 _JPEG = b"\xff\xd8\xff"
+_CHUNK = 8 << 20
 
 
 def picture_bytes(shards: Sequence[Path]) -> list[bytes]:
@@ -55,6 +60,36 @@ def readers(shards: Sequence[Path]) -> Mapping[str, Callable[[], None]]:
                 pass
 
     return {"webdataset": by_webdataset, "tarfile": by_tarfile, "checked header walk (ours)": by_header_walk}
+
+
+def indexers(shards: Sequence[Path]) -> Mapping[str, Callable[[], None]]:
+    """Making the index of shards, beside what of it is reading and SHA-256 alone."""
+
+    def each_chunk(use: Callable[[bytes], Any]) -> None:
+        for shard in shards:
+            with shard.open("rb", buffering=0) as file:
+                while chunk := file.read(_CHUNK):
+                    use(chunk)
+
+    def bytes_alone() -> None:
+        each_chunk(len)
+
+    def sha256_alone() -> None:
+        each_chunk(hashlib.sha256().update)
+
+    def without_sha256() -> None:
+        for shard in shards:
+            size = shard.stat().st_size
+            with shard.open("rb", buffering=0) as file:
+                scan = Scan(shard, file, size)
+                scan.run()
+            index_of(shard, Walked(scan.members, size, 0, ""))
+
+    def index() -> None:
+        for shard in shards:
+            build_index(shard)
+
+    return {BYTES: bytes_alone, "SHA-256 alone": sha256_alone, "index, no SHA-256": without_sha256, "index": index}
 
 
 def decoders(contents: Sequence[bytes]) -> Mapping[str, Callable[[], None]]:

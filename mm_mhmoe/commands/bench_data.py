@@ -24,7 +24,7 @@ from mm_mhmoe_data.loader_bench import (
     run,
     webdataset_pipeline,
 )
-from mm_mhmoe_data.loading_parts import decoders, picture_bytes, readers, resizers
+from mm_mhmoe_data.loading_parts import BYTES, decoders, indexers, picture_bytes, readers, resizers
 from mm_mhmoe_data.shards import expand_shards
 from mm_mhmoe_data.tokenizer import Tokenizer, train_tokenizer
 from mm_mhmoe_eval.files import write_text_atomic
@@ -62,7 +62,7 @@ def data(
     busy_cores: float = 0.25,
     out: Path | None = None,
 ) -> None:
-    """Times loading: reading, decoding and resizing in one thread, then whole loaders against each other.
+    """Times loading: reading, indexing, decoding and resizing in one thread, then whole loaders against each other.
 
     All whole loaders do the same work on a sample: decode, bicubic random crop of at least .9 of the area to
     image_size, token ids. Contestants take turns, in reversed order every other round; numbers are medians. What ran
@@ -138,6 +138,7 @@ def _time_parts(
     some = contents[:: max(1, len(contents) // _PARTS)][:_PARTS]
     groups = {
         "read": (readers(paths), len(contents)),
+        "index": (indexers(paths), len(contents)),
         "decode": (decoders(some), len(some)),
         "resize": (resizers(some, image_size), len(some)),
     }
@@ -162,13 +163,14 @@ def _rates(timing: Timing, count: int) -> dict[str, float]:
 def _part_table(title: str, rows: dict[str, dict[str, float]]) -> Table:
     table = Table(title=f"{title}, one thread", title_justify="left")
     table.add_column("")
-    for name in ("samples/s", "range", "microseconds"):
+    for name in ("samples/s", "range", "microseconds", *(["/ bytes"] if BYTES in rows else [])):
         table.add_column(name, justify="right")
     for name, row in rows.items():
         rate = row["samples_per_second"]
-        table.add_row(
-            name, *([f"{rate:,.0f}", f"{row['range']:.0%}", f"{1e6 / rate:.0f}"] if row["samples"] else ["busy"])
-        )
+        cells = [f"{rate:,.0f}", f"{row['range']:.0%}", f"{1e6 / rate:.1f}"]
+        if BYTES in rows:
+            cells.append(f"{rate / rows[BYTES]['samples_per_second']:.2f}")
+        table.add_row(name, *(cells if row["samples"] else ["busy"]))
     return table
 
 

@@ -33,11 +33,11 @@ def test_every_contestant_has_a_row(shards: Path, tmp_path: Path, capsys: pytest
     out = tmp_path / "speed.json"
     bench_data.data(str(shards), workers=[0], batch_size=3, image_size=32, samples=1, busy_cores=100.0, out=out)
     record = json.loads(out.read_text())
-    assert set(record["parts"]) == {"read", "decode", "resize"}
+    assert set(record["parts"]) == {"read", "index", "decode", "resize"}
     assert set(record["loaders"]["0"]) == set(bench_data.LOADERS)
     printed = capsys.readouterr().out
     assert all(name in printed for name in bench_data.LOADERS)
-    for row in [*record["loaders"]["0"].values(), *record["parts"]["decode"].values()]:
+    for row in [*record["loaders"]["0"].values(), *record["parts"]["index"].values()]:
         assert row["samples"] == 1 and row["samples_per_second"] > 0
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mm_mhmoe_data.shards.errors import ShardError
 from mm_mhmoe_data.shards.header import BLOCK
 from mm_mhmoe_data.shards.tar import group_members
-from mm_mhmoe_data.shards.walk import Member, walk
+from mm_mhmoe_data.shards.walk import Member, Walked, walk
 
 IMAGE_EXTENSIONS = ("jpg", "png", "jpeg", "webp")
 IMAGE, TEXT = 1, 2
@@ -74,7 +74,11 @@ class ShardIndex:
 
 def build_index(path: Path) -> ShardIndex:
     """Reads a shard once from its first byte to its last. Raises `ShardError` if it cannot be trusted."""
-    walked = walk(path)
+    return index_of(path, walk(path))
+
+
+def index_of(path: Path, walked: Walked) -> ShardIndex:
+    """The index of a shard that was walked. Raises `ShardError` where its members make no samples."""
     extensions: dict[str, int] = {}
     keys, key_end, flag, member_end, extension, block, size = bytearray(), [], [], [], [], [], []
     for key, parts in group_members(path, walked.members):
