@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from mm_mhmoe_data.datamodules import PretrainDataModule, RetrievalDataModule
+from mm_mhmoe_data.datamodules import PairDataModule, PretrainDataModule
 from mm_mhmoe_data.tokenizer import Tokenizer
 from torch import Tensor, nn
 
@@ -39,7 +39,7 @@ def probe_streams(
         masked.setup("fit")
         batch = masked.make_batch(0)
         return tuple(stream for stream in (batch.images, batch.texts, batch.pairs) if stream is not None)
-    data = RetrievalDataModule(*parts, batch_size=pairs, num_steps=1, seed=seed)
+    data = PairDataModule(*parts, task="retrieval", batch_size=pairs, num_steps=1, seed=seed)
     data.setup("fit")
     both = data.make_batch(0)
     if isinstance(model, RetrievalModel):

@@ -4,7 +4,7 @@ from importlib import resources
 
 import pytest
 from mm_mhmoe_data.config import DataConfig
-from mm_mhmoe_data.datamodules import CaptionDataModule
+from mm_mhmoe_data.datamodules import PairDataModule
 from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_data.tokenizer import EOS, MASK, Tokenizer, train_tokenizer
 
@@ -22,7 +22,7 @@ def words(tmp_path_factory):
 
 def module(words, **options):
     vision, text = VisionConfig(image_size=16, patch_size=8), TextConfig(vocab_size=300, max_length=16)
-    made = CaptionDataModule(str(DEMO), words, vision, text, batch_size=50, num_steps=20, **options)
+    made = PairDataModule(str(DEMO), words, vision, text, task="captioning", batch_size=50, num_steps=20, **options)
     made.setup("fit")
     return made
 
@@ -41,7 +41,7 @@ def test_words_and_the_end_are_hidden_in_that_share(words):
 
 
 def test_texts_are_the_captions_and_masks_differ_between_epochs(words):
-    made = module(words)
+    made = module(words, text_mask=0.7)
     dataset = ShardDataset(str(DEMO))
     said = {key: words.encode(dataset.caption(i), 16) for i, key in enumerate(dataset.keys)}
     masks = {}

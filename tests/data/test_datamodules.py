@@ -10,9 +10,9 @@ import lightning as L
 import pytest
 import torch
 from mm_mhmoe_data.datamodules import (
+    PairDataModule,
     PictureDataModule,
     PretrainDataModule,
-    RetrievalDataModule,
     StepDataModule,
     VQADataModule,
 )
@@ -252,7 +252,7 @@ def test_retrieval_pairs_are_whole_and_belong_together(
     shards: Path, tokenizer: Tokenizer, vision: VisionConfig, text: TextConfig
 ) -> None:
     dataset = ShardDataset(shards)
-    data = RetrievalDataModule(shards, tokenizer, vision, text, batch_size=5, num_steps=3)
+    data = PairDataModule(shards, tokenizer, vision, text, task="retrieval", batch_size=5, num_steps=3)
     for batch in _batches(data):
         assert isinstance(batch, ImageTextBatch) and batch.images and batch.texts
         assert batch.images.masked_BN is None and batch.texts.masked_BL is None

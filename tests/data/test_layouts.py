@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from mm_mhmoe_data.config import DataConfig
-from mm_mhmoe_data.datamodules import PretrainDataModule, RetrievalDataModule, VQADataModule
+from mm_mhmoe_data.datamodules import PairDataModule, PretrainDataModule, VQADataModule
 from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_data.quarantine import TooManyBadSamples
 from mm_mhmoe_data.shards import Sample, write_shards
@@ -226,8 +226,8 @@ def test_random_changes_are_those_that_were_asked_for(
 ) -> None:
     def pixels(**options: Any) -> torch.Tensor:
         config = DataConfig(**options)
-        data = RetrievalDataModule(
-            shards, tokenizer, vision, text, batch_size=16, num_steps=1, min_scale=1.0, data=config
+        data = PairDataModule(
+            shards, tokenizer, vision, text, task="retrieval", batch_size=16, num_steps=1, min_scale=1.0, data=config
         )
         data.setup("fit")
         (batch,) = data.train_dataloader()

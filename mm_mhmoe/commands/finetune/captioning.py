@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mm_mhmoe_data.config import DataConfig
-from mm_mhmoe_data.datamodules import CaptionDataModule
+from mm_mhmoe_data.datamodules import PairDataModule
 from mm_mhmoe_data.quarantine import QUARANTINE_FILE
 from mm_mhmoe_data.tokenizer import Tokenizer
 
@@ -67,12 +67,13 @@ def captioning(
         if not least <= share < 1:
             raise ValueError(f"{name}={share} must lie in [{least:g}, 1)")
 
-    def prepare(encoder: EncoderConfig, words: Tokenizer) -> tuple[CaptionModule, CaptionDataModule]:
-        loader = CaptionDataModule(
+    def prepare(encoder: EncoderConfig, words: Tokenizer) -> tuple[CaptionModule, PairDataModule]:
+        loader = PairDataModule(
             data_path(shards),
             words,
             encoder.vision,
             encoder.text,
+            task="captioning",
             batch_size=batch_size,
             num_steps=steps * run.accumulate,
             seed=run.seed,

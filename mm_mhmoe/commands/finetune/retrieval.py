@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mm_mhmoe_data.config import DataConfig
-from mm_mhmoe_data.datamodules import RetrievalDataModule
+from mm_mhmoe_data.datamodules import PairDataModule
 from mm_mhmoe_data.quarantine import QUARANTINE_FILE
 from mm_mhmoe_data.tokenizer import Tokenizer
 
@@ -59,12 +59,13 @@ def retrieval(
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk={chunk} must be 1 or more pairs, or left out")
 
-    def prepare(encoder: EncoderConfig, words: Tokenizer) -> tuple[RetrievalModule, RetrievalDataModule]:
-        loader = RetrievalDataModule(
+    def prepare(encoder: EncoderConfig, words: Tokenizer) -> tuple[RetrievalModule, PairDataModule]:
+        loader = PairDataModule(
             data_path(shards),
             words,
             encoder.vision,
             encoder.text,
+            task="retrieval",
             batch_size=batch_size,
             num_steps=steps * run.accumulate,
             seed=run.seed,

@@ -1,4 +1,4 @@
-"""Batches for fine-tuning on captions."""
+"""Batches of pairs: for contrastive fine-tuning, and for captions."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from mm_mhmoe_data.sources import Streams
 from mm_mhmoe_data.tokenizer import Tokenizer
 
 
-class CaptionDataModule(OneStreamDataModule):
-    """Pairs: ImageTextBatch. Of a caption, words and the end token are hidden: text_mask of them on average.
+class PairDataModule(OneStreamDataModule):
+    """Pairs: ImageTextBatch. Of a picture with several captions, one is drawn every epoch.
 
-    Of a picture with several captions, one is drawn every epoch.
+    Args:
+        task: goes into the random state, so that tasks draw other crops and captions.
+        text_mask: share of a caption's words and end token that is hidden on average; 0: none is.
     """
 
     def __init__(
@@ -25,24 +27,25 @@ class CaptionDataModule(OneStreamDataModule):
         vision: VisionConfig,
         text: TextConfig,
         *,
+        task: str,
         batch_size: int,
         num_steps: int,
         seed: int = 0,
         workers: int = 0,
         min_scale: float = 0.5,
-        text_mask: float = 0.7,
+        text_mask: float = 0.0,
         data: DataConfig = DataConfig(),  # noqa: B008  (frozen)
         quarantine: Path | None = None,
     ) -> None:
         super().__init__(num_steps=num_steps, workers=workers, seed=seed, data=data, quarantine=quarantine)
         self.dataset, self.order = Streams(str(shards), data).open("pairs", seed=seed)
         transform = train_transform(vision.image_size, min_scale, data)
-        pictures = Pictures(self.dataset, transform, grid=vision.grid, stream="captioning", seed=seed)
+        pictures = Pictures(self.dataset, transform, grid=vision.grid, stream=task, seed=seed)
         captions = Captions(
             self.dataset,
             tokenizer,
             text,
-            stream="captioning",
+            stream=task,
             seed=seed,
             mask_ratio=text_mask,
             mask_end=True,
