@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from mm_mhmoe_data.pipeline import ShardDataset
-from mm_mhmoe_data.tokenizer import Tokenizer
+from mm_mhmoe_data.tokenizer import TOKENIZER_FILE, Tokenizer
 from mm_mhmoe_eval.comparison import System, compare, read_systems
 from mm_mhmoe_eval.report.galleries import CardGallery, galleries
 from mm_mhmoe_eval.report.record_page import RecordPage, write_records_page
@@ -58,7 +58,9 @@ def eval_report(
             drawn += [place[key] for gallery in shown[task] for card in gallery.cards for key in card.keys]
         section = _maps(systems, dataset, list(dict.fromkeys(drawn))[:maps])
         if maps and section is None:
-            notes.append("No expert maps: none of the models is a sparse one whose directory is there.")
+            notes.append(
+                "No expert maps: none of the models is a sparse one that reads texts and whose directory is there."
+            )
     elif samples:
         notes.append("No answers are shown: the records were made without --log_samples.")
     page = RecordPage(title=title, systems=systems, tables=tables, galleries=shown, expert_maps=section, notes=notes)
@@ -86,10 +88,10 @@ def _pictures(dataset: ShardDataset, place: dict[str, int]) -> Callable[[str], P
 
 
 def _maps(systems: list[System], dataset: ShardDataset, chosen: list[int]) -> ExpertMapSection | None:
-    """Of the first system with a sparse model that is still where its record says."""
+    """Of the first system with a sparse model that reads texts and is still where its record says."""
     for system in systems:
         directory = Path(system.records[0].model_dir or "")
-        if not chosen or not (directory / CONFIG).is_file():
+        if not chosen or not all((directory / name).is_file() for name in (CONFIG, TOKENIZER_FILE)):
             continue
         model = load(directory)
         if isinstance(model, TaskModel) and model.config.ffn != "dense":

@@ -17,7 +17,7 @@ from torch import nn
 from mm_mhmoe.analysis.cost import active_share, token_flops
 from mm_mhmoe.commands.picture_target import load_tokenizer
 from mm_mhmoe.models.checkpoints import WEIGHTS, load, read_config, resolve
-from mm_mhmoe.models.tasks import PretrainModel, TaskModel
+from mm_mhmoe.models.tasks import ClassificationModel, PretrainModel, TaskModel
 from mm_mhmoe.nn import Experts
 from mm_mhmoe.objectives.held_out import HiddenPredictor
 
@@ -99,7 +99,10 @@ def print_record(record: ResultRecord, console: Console) -> None:
 
 
 class Judged(NamedTuple):
-    """A model to score, what its records say of it, its tokenizer (None: it brings one), and the seed of its run."""
+    """A model to score, what its records say of it, its tokenizer, and the seed of its run.
+
+    tokenizer: None: the model brings one, or reads pictures alone.
+    """
 
     model: nn.Module
     facts: ModelFacts
@@ -127,7 +130,8 @@ def own_model(source: str, visual_tokenizer: Path | None = None, *, masked: bool
     facts = model_facts(model, name=str(source), directory=directory, config=config, codes=codes)
     judged = HiddenPredictor(model, load_tokenizer(codes)) if codes and isinstance(model, PretrainModel) else model
     made_with = config["run"].get("arguments", {}).get("run", {}).get("seed", 0)
-    return Judged(judged, facts, Tokenizer.load(directory), made_with)
+    reads_pictures_alone = isinstance(model, ClassificationModel) and not (directory / TOKENIZER_FILE).is_file()
+    return Judged(judged, facts, None if reads_pictures_alone else Tokenizer.load(directory), made_with)
 
 
 def _codes_directory(given: Path | None, config: dict[str, Any]) -> Path:
@@ -147,6 +151,8 @@ def model_facts(
     encoder = model.config
     length = (encoder.vision.num_patches + 1 if encoder.pictures else 0) + encoder.text.max_length
     total = sum(p.numel() for p in model.parameters())
+    tokenizers = {TOKENIZER_FILE: directory / TOKENIZER_FILE}
+    tokenizers |= {f"visual_tokenizer/{WEIGHTS}": codes / WEIGHTS} if codes else {}
     return ModelFacts(
         name=name,
         directory=str(directory),
@@ -154,8 +160,7 @@ def model_facts(
         parameters_total=total,
         parameters_active=total - round((1 - active_share(encoder)) * expert_parameters(model)),
         flops_per_sample=float(length * token_flops(encoder, length).total),
-        checksums={TOKENIZER_FILE: sha256_file(directory / TOKENIZER_FILE)}
-        | ({f"visual_tokenizer/{WEIGHTS}": sha256_file(codes / WEIGHTS)} if codes else {}),
+        checksums={name: sha256_file(path) for name, path in tokenizers.items() if path.is_file()},
     )
 
 

@@ -42,11 +42,11 @@ def score(task: str, folder: Path, limit: int) -> None:
 
 
 @pytest.fixture
-def tuned(words: Path, tmp_path: Path):
+def tuned(tmp_path: Path):
     """Fine-tunes for a task and scores it; gives the model's config.json and the record."""
 
     def run(task: str, scored: str, **changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        options = {**SMALL, "out": tmp_path / "model", "tokenizer": words, **changes}
+        options = {**SMALL, "out": tmp_path / "model", **changes}
         given = [f"--{name}={value}" for name, value in options.items()]
         cli.run(["finetune", task, f"--config={config_path(f'demo/finetune_{task}.yaml')}", *given])
         score(scored, tmp_path, 30)
@@ -56,8 +56,8 @@ def tuned(words: Path, tmp_path: Path):
     return run
 
 
-def test_nlvr2_from_fine_tuning_to_the_file_of_predictions(tuned, tmp_path: Path, capsys) -> None:
-    config, record = tuned("nlvr2", "nlvr2_openclipart")
+def test_nlvr2_from_fine_tuning_to_the_file_of_predictions(tuned, words: Path, tmp_path: Path, capsys) -> None:
+    config, record = tuned("nlvr2", "nlvr2_openclipart", tokenizer=words)
     assert config["kind"] == "nlvr2" and record["samples"] == 30
     said = capsys.readouterr().out
     assert "nlvr2_accuracy" in said and "sentence_only/nlvr2_accuracy" in said
@@ -72,11 +72,13 @@ def test_nlvr2_from_fine_tuning_to_the_file_of_predictions(tuned, tmp_path: Path
 def test_classification_from_fine_tuning_to_the_confusion(tuned, tmp_path: Path, capsys) -> None:
     config, record = tuned("classification", "classification_openclipart", min_class_count=200)
     assert config["classes"] == ["computers", "flags", "food", "signs and symbols"]
+    assert not (tmp_path / "model" / "tokenizer.model").exists() and "tokenizer.model" not in record["checksums"]
     assert "data: 1,979 pictures of 4 classes; 1,501 have no class" in capsys.readouterr().out
     assert record["metrics"]["chance/accuracy@1"] == 0.25 and record["samples"] == 30
     rows = (tmp_path / "classification_openclipart.confusion.csv").read_text().splitlines()
     assert rows[0] == '"is, taken for","computers","flags","food","signs and symbols"' and len(rows) == 5
     assert sum(int(count) for row in rows[1:] for count in row.rpartition('"')[2].split(",")[1:]) == 30
+    cli.run(["eval", "report", str(tmp_path), "--out", str(tmp_path / "report.html")])
     score("probe_openclipart", tmp_path, 60)  # any encoder can be probed
     metrics = json.loads((tmp_path / "probe_openclipart.json").read_text())["metrics"]
     assert metrics["train_pictures"] == 60 and 0 <= metrics["linear/accuracy@1"] <= 1

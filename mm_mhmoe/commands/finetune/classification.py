@@ -21,9 +21,9 @@ from mm_mhmoe.training.trainer import RunConfig
 
 def classification(
     out: Path,
-    tokenizer: Path,
     optim: OptimConfig,
     steps: int,
+    tokenizer: Path | None = None,
     init: Path | None = None,
     encoder: EncoderConfig | None = None,
     image_size: int | None = None,
@@ -41,9 +41,9 @@ def classification(
 
     Args:
         out: directory of the run; becomes the model directory.
-        tokenizer: directory of the text tokenizer, which is kept with the model.
         optim: the optimiser.
         steps: training steps.
+        tokenizer: directory of a text tokenizer to keep with the model; no text is read.
         init: model directory to take the encoder's weights from; without it the encoder starts from random weights.
         encoder: the encoder; without it, that of init.
         image_size: side of pictures, instead of the encoder's; init's positions are interpolated.
@@ -59,7 +59,9 @@ def classification(
     """
     arguments = dict(locals())
 
-    def prepare(encoder: EncoderConfig, words: Tokenizer) -> tuple[ClassificationModule, ClassificationDataModule]:
+    def prepare(
+        encoder: EncoderConfig, words: Tokenizer | None
+    ) -> tuple[ClassificationModule, ClassificationDataModule]:
         named = read_names(data_path(classes)) if classes else None
         labelled = read_labelled(data_path(shards), field=label_field, classes=named, min_count=min_class_count)
         if is_first_process():

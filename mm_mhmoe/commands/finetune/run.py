@@ -24,15 +24,16 @@ from mm_mhmoe.training.trainer import fit
 def fine_tune(
     command: Callable[..., None],
     arguments: dict[str, Any],
-    prepare: Callable[[EncoderConfig, Tokenizer], tuple[RunModule, StepDataModule]],
+    prepare: Callable[[EncoderConfig, Any], tuple[RunModule, StepDataModule]],
 ) -> None:
     """Fine-tunes in the run's directory, unless it is finished, and makes that a model directory.
 
     Args:
         command: the function of the task; its name is that of the task.
         arguments: of the command: out, tokenizer, optim, steps, init, encoder, image_size and run among them.
-        prepare: makes the module around a new model with this encoder, and its batches. The weights of init (encoder,
-            and heads that mean the same) are copied in afterwards.
+        prepare: makes the module around a new model with this encoder, and its batches, whose texts the tokenizer
+            reads; that is None where the command takes pictures alone and was given none. The weights of init
+            (encoder, and heads that mean the same) are copied in afterwards.
     """
     title, started = f"finetune {command.__name__}", time.monotonic()
     out, run, init = arguments["out"], arguments["run"], arguments["init"]
@@ -43,8 +44,9 @@ def fine_tune(
         print(f"{title}: {out} is finished")
         return
     encoder = at_image_size(arguments["encoder"] or encoder_of(init), arguments["image_size"])
-    words = Tokenizer.load(arguments["tokenizer"])
-    words.check(encoder.text)
+    words = None if arguments["tokenizer"] is None else Tokenizer.load(arguments["tokenizer"])
+    if words is not None:
+        words.check(encoder.text)
     torch.manual_seed(run.seed)
     module, loader = prepare(encoder, words)
     model = module.model
@@ -62,4 +64,4 @@ def fine_tune(
         callbacks=scoring(model, words, out, run),
     )
     made = provenance(title, arguments, wall_seconds=time.monotonic() - started)
-    finish_run(model, out, made, files={TOKENIZER_FILE: words.path})
+    finish_run(model, out, made, files={} if words is None else {TOKENIZER_FILE: words.path})

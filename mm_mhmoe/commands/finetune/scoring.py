@@ -18,7 +18,7 @@ from mm_mhmoe.training.trainer import RunConfig
 SCORES = "eval"
 
 
-def scoring(model: TaskModel, tokenizer: Tokenizer, out: Path, run: RunConfig) -> list[L.Callback]:
+def scoring(model: TaskModel, tokenizer: Tokenizer | None, out: Path, run: RunConfig) -> list[L.Callback]:
     """The callback of `run.eval_tasks`; nothing where there are none. Raises ValueError for an unknown task."""
     tasks = [load_task(name) for names in run.eval_tasks for name in names.split(",")]
     return [Scoring(model, tokenizer, tasks, out, run)] if tasks else []
@@ -34,7 +34,7 @@ class Scoring(L.Callback):
     """
 
     def __init__(
-        self, model: TaskModel, tokenizer: Tokenizer, tasks: Sequence[Task], out: Path, run: RunConfig
+        self, model: TaskModel, tokenizer: Tokenizer | None, tasks: Sequence[Task], out: Path, run: RunConfig
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -59,7 +59,7 @@ class Scoring(L.Callback):
         facts = ModelFacts(
             name=f"{self.out} at step {step}",
             config=self.model.config.to_dict() | {"step": step},
-            checksums={TOKENIZER_FILE: sha256_file(self.tokenizer.path)},
+            checksums={TOKENIZER_FILE: sha256_file(self.tokenizer.path)} if self.tokenizer else {},
         )
         evaluation = evaluate(
             self.model,
