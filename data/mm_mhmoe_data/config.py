@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from mm_mhmoe_data.masking import ImageMaskKind
@@ -87,3 +88,11 @@ class DataConfig:
             raise ValueError(f"data.mask_unit={self.mask_unit} must be 1 or more patches")
         if self.buffer < 0:
             raise ValueError(f"data.buffer={self.buffer} must be 0 or more")
+
+
+def refuse_unused(data: DataConfig, used: Collection[str]) -> None:
+    """Raises ValueError for an option that is set although nothing but `used` has an effect."""
+    for field in fields(data):
+        value = getattr(data, field.name)
+        if field.name not in used and value != field.default:
+            raise ValueError(f"data.{field.name}={value} has no effect on this command; leave it out")

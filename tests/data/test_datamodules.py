@@ -3,12 +3,14 @@ from __future__ import annotations
 import pickle
 import types
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
+from mm_mhmoe_data.config import DataConfig
 from mm_mhmoe_data.datamodules import (
     PairDataModule,
     PictureDataModule,
@@ -358,3 +360,17 @@ def test_a_shard_error_of_a_worker_reaches_the_user_as_itself() -> None:
     """torch makes a worker's exception again from its message; an exception that needs more becomes a RuntimeError."""
     with pytest.raises(ShardError, match=r"a\.tar: sample 3 is damaged"):
         next(iter(DataLoader(_Unreadable(), batch_size=None, num_workers=1)))
+
+
+def test_options_without_effect_are_refused(
+    shards: Path, tokenizer: Tokenizer, vision: VisionConfig, text: TextConfig
+) -> None:
+    pairs = partial(PairDataModule, shards, tokenizer, vision, text, task="retrieval", batch_size=4, num_steps=1)
+    questions = partial(VQADataModule, shards, [], [], tokenizer, vision, text, batch_size=4, num_steps=1)
+    with pytest.raises(ValueError, match=r"data\.exclude=leaks.txt has no effect"):
+        questions(data=DataConfig(exclude="leaks.txt"))
+    with pytest.raises(ValueError, match=r"data\.mix_by=tokens has no effect"):
+        pairs(data=DataConfig(mix_by="tokens"))
+    with pytest.raises(ValueError, match="pretraining only"):
+        pairs(data=DataConfig(mode="stream"))
+    assert pairs(data=DataConfig(captions="whole", window=9)).order.window == 9  # type: ignore[attr-defined]

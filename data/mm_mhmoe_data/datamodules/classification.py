@@ -15,6 +15,8 @@ from mm_mhmoe_data.sampling import ShuffledOrder
 class ClassificationDataModule(OneStreamDataModule):
     """Pictures and their classes: LabelledBatch."""
 
+    USES = ("window",)
+
     def __init__(
         self,
         labelled: Labelled,

@@ -15,6 +15,8 @@ from mm_mhmoe_data.tokenizer import Tokenizer
 class NLVR2DataModule(OneStreamDataModule):
     """Two pictures, a sentence, and whether it is true: NLVR2Batch."""
 
+    USES = ("window",)
+
     def __init__(
         self,
         statements: Statements,

@@ -20,6 +20,8 @@ class PairDataModule(OneStreamDataModule):
         text_mask: share of a caption's words and end token that is hidden on average; 0: none is.
     """
 
+    USES = ("weights", "exclude", "window", "mode", "captions", "whole_word")
+
     def __init__(
         self,
         shards: str | Path,

@@ -14,6 +14,8 @@ from mm_mhmoe_data.sources import Streams
 class PictureDataModule(OneStreamDataModule):
     """Pictures alone, for the visual tokenizer: ImageTextBatch."""
 
+    USES = ("weights", "image_shards", "image_weights", "exclude", "window", "mode")
+
     def __init__(
         self,
         shards: str | Path,

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 from torch.utils.data import DataLoader
 
-from mm_mhmoe_data.config import DataConfig
+from mm_mhmoe_data.config import DataConfig, refuse_unused
 from mm_mhmoe_data.quarantine import Quarantine
 from mm_mhmoe_data.ring import Empty, fresh, step_loader
 from mm_mhmoe_data.samples import Picks
 from mm_mhmoe_data.sampling import Order, StepOrder, StepSampler
 from mm_mhmoe_data.transforms import TrainTransform
+
+_OF_EVERY_STREAM = ("flip", "color_jitter", "interpolation", "max_bad_fraction", "max_bad_in_a_row")
 
 
 def train_transform(image_size: int, min_scale: float, data: DataConfig) -> TrainTransform:
@@ -83,11 +85,20 @@ class StepDataModule(L.LightningDataModule):
 
 
 class OneStreamDataModule(StepDataModule):
-    """Batches of one stream, `batch_size` samples of `order` a step, of which `stream` makes a batch."""
+    """Batches of one stream, `batch_size` samples of `order` a step, of which `stream` makes a batch.
 
+    USES: options of `DataConfig` that have an effect, beside those on pictures and on what may be unusable. Others are
+        refused: a list of samples to leave out must not be passed over in silence.
+    """
+
+    USES: ClassVar[tuple[str, ...]] = ()
     order: Order
     stream: Callable[[Picks, Empty], Any]
     batch_size: int
+
+    def __init__(self, *, data: DataConfig = DataConfig(), **options: Any) -> None:  # noqa: B008  (frozen)
+        refuse_unused(data, (*_OF_EVERY_STREAM, *self.USES))
+        super().__init__(data=data, **options)
 
     def setup(self, stage: str) -> None:
         self.picks = self.steps(self.order, self.batch_size)
