@@ -33,8 +33,3 @@ def collate_texts(
         valid_BL=torch.from_numpy(valid_BL),
         masked_BL=None if masked_BL is None else torch.from_numpy(masked_BL),
     )
-
-
-def padded_share(valid_BL: Tensor) -> float:
-    """Share of the places of a batch that hold padding."""
-    return 1.0 - valid_BL.float().mean().item()

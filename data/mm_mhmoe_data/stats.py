@@ -45,8 +45,7 @@ class ShardStats:
         table.add_row("bytes", f"{self.bytes:,}")
         table.add_row("distinct captions", f"{self.distinct_captions:,}")
         table.add_row("mean caption length", f"{self.mean_caption_words:.1f} words")
-        spread = ", ".join(f"{percent}%: {words}" for percent, words in self.caption_percentiles.items())
-        table.add_row("caption length, percentiles", spread or "-")
+        table.add_row("caption length, percentiles", listed_percentiles(self.caption_percentiles))
         table.add_row("picture sizes", _listing(self.image_sizes))
         table.add_row("most frequent words", _listing(self.frequent_words))
         for what, count in (
@@ -85,13 +84,12 @@ def shard_stats(shards: Sequence[Shard], *, frequent: int = 15) -> ShardStats:
             lengths.append(len(found))
             words.update(found)
             captions.add(caption)
-    lengths.sort()
     return ShardStats(
         shards=len(shards),
         samples=len(samples),
         bytes=samples.size,
         mean_caption_words=sum(lengths) / len(lengths) if lengths else 0.0,
-        caption_percentiles={p: lengths[(len(lengths) - 1) * p // 100] for p in _PERCENTILES} if lengths else {},
+        caption_percentiles=percentiles(lengths),
         image_sizes=dict(sizes.most_common(8)),
         frequent_words=dict(words.most_common(frequent)),
         distinct_captions=len(captions),
@@ -99,6 +97,16 @@ def shard_stats(shards: Sequence[Shard], *, frequent: int = 15) -> ShardStats:
         without_text=len(samples) - len(lengths),
         unreadable=unreadable,
     )
+
+
+def percentiles(lengths: Sequence[int]) -> dict[int, int]:
+    """Some percentiles of lengths in any order; none of nothing."""
+    ranked = sorted(lengths)
+    return {percent: ranked[(len(ranked) - 1) * percent // 100] for percent in _PERCENTILES} if ranked else {}
+
+
+def listed_percentiles(found: dict[int, int]) -> str:
+    return ", ".join(f"{percent}%: {length}" for percent, length in found.items()) or "-"
 
 
 def _size(samples: IndexedShards, index: int, offset: int, size: int) -> str | None:

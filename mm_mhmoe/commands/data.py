@@ -43,16 +43,33 @@ def index(shards: str, index_dir: Path | None = None, workers: int = 0) -> None:
     )
 
 
-def stats(shards: str) -> None:
+def stats(
+    shards: str,
+    tokenizer: Path | None = None,
+    max_length: int = 64,
+    captions: Literal["auto", "lines", "whole", "languages"] = "auto",
+) -> None:
     """Counts what shards hold and prints a table. What is wrong with them is found by `data validate`.
 
     Args:
         shards: a folder, glob, list or address of .tar files, or demo:train.
+        tokenizer: directory of a text tokenizer: also says how long captions are in tokens, and how many would be cut.
+        max_length: tokens that the model reads of a caption (text.max_length), begin and end token among them.
+        captions: which captions a text holds, as data.captions.
     """
     from mm_mhmoe_data.shards import expand_shards
     from mm_mhmoe_data.stats import shard_stats
+    from mm_mhmoe_data.token_lengths import token_lengths
+    from mm_mhmoe_data.tokenizer import Tokenizer
 
-    Console().print(shard_stats(expand_shards(data_path(shards))).table())
+    if max_length < 3:
+        raise ValueError(f"max_length={max_length} must be 3 or more: begin, end, and something between them")
+    words, found = Tokenizer.load(tokenizer) if tokenizer is not None else None, expand_shards(data_path(shards))
+    table = shard_stats(found).table()
+    if words is not None:
+        for row in token_lengths(found, words, max_length=max_length, captions=captions).rows():
+            table.add_row(*row)
+    Console().print(table)
 
 
 def preview(

@@ -29,6 +29,7 @@ from mm_mhmoe.training.progress import StepProgress
 from mm_mhmoe.training.resuming import OwnSettings, find_start
 from mm_mhmoe.training.routing_log import RoutingLog
 from mm_mhmoe.training.run_warnings import WARNINGS, RunWarnings
+from mm_mhmoe.training.text_lengths import TextLengths
 from mm_mhmoe.training.throughput import Utilisation
 
 Resolved = Literal["bf16-mixed", "16-mixed", "32-true"]
@@ -177,6 +178,7 @@ def fit(
             guard,
             RoutingLog(warn, every=run.routing_every),
             HealthLog(guard, warn),
+            TextLengths(warn),
             Utilisation(every=run.log_every),
             *averaging(optim.ema_decay, guard),
             checkpoints,

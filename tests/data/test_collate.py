@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from mm_mhmoe_data.collate import collate_texts, padded_share
+from mm_mhmoe_data.collate import collate_texts
 
 
 def test_texts_are_padded_to_a_multiple_of_8() -> None:
@@ -28,8 +28,3 @@ def test_a_text_may_hold_the_padding_id() -> None:
 
 def test_without_masks_there_are_none() -> None:
     assert collate_texts([[0, 2]], 1, 8).masked_BL is None
-
-
-def test_padded_share_worked_by_hand() -> None:
-    texts = collate_texts([[0, 7, 2], [0, 8, 9, 2]], 1, 24)
-    assert padded_share(texts.valid_BL) == 9 / 16

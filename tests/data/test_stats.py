@@ -9,8 +9,13 @@ from pathlib import Path
 import pytest
 from mm_mhmoe_data.shards import Sample, Shard, ShardError, write_shards
 from mm_mhmoe_data.stats import shard_stats
+from mm_mhmoe_data.token_lengths import token_lengths
+from mm_mhmoe_data.tokenizer import Tokenizer, train_tokenizer
 from PIL import Image
 from rich.console import Console
+
+from mm_mhmoe import cli
+from mm_mhmoe.commands import data
 
 
 def _jpeg(width: int, height: int) -> bytes:
@@ -72,3 +77,28 @@ def test_no_samples_is_not_a_crash() -> None:
     stats = shard_stats([])
     assert stats.samples == 0 and stats.mean_caption_words == 0.0
     stats.table()
+
+
+def test_cut_captions_are_counted_with_begin_and_end(tmp_path: Path) -> None:
+    """Against one caption after the other: whole, and as the model reads it."""
+    captions = ["a red bird", "bird", "a bird on a red house by a red lake", "a\nb\nc\nd\ne"]
+    words = Tokenizer(train_tokenizer(captions, tmp_path / "words", vocab_size=40))
+    samples = [Sample(key=f"{i}", parts={"txt": text.encode()}) for i, text in enumerate(captions)]
+    samples.append(Sample(key="bad", parts={"txt": b"\xff\xfe"}))
+    shards = [Shard(str(write_shards(samples, tmp_path / "shards", 0, 10)[0][0]))]
+    whole = [len(words.encode(text, 1000)) for text in captions]
+    for length in (min(whole), max(whole) - 1, max(whole)):
+        lost = [text for text in captions if words.encode(text, length) != words.encode(text, 1000)]
+        found = token_lengths(shards, words, max_length=length)
+        assert (found.captions, found.cut, found.percentiles[50]) == (4, len(lost), sorted(whole)[1])
+    assert found.cut == 0 and token_lengths(shards, words, max_length=min(whole)).cut == 3
+    assert token_lengths(shards, words, max_length=64, captions="lines").captions == 3 + 5  # five lines are captions
+
+
+def test_the_command_says_which_share_is_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = train_tokenizer(["a red bird"], tmp_path, vocab_size=20).parent
+    cli.run(["data", "stats", "--shards=demo:val", f"--tokenizer={words}", "--max_length=8"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "cut at 8 tokens" in said and " of 250 (" in said
+    with pytest.raises(ValueError, match="max_length=2"):
+        data.stats("demo:val", words, max_length=2)
