@@ -93,16 +93,21 @@ class Server:
     """Serves a folder over HTTP on this machine, without ranges; `asked` logs what was asked of it.
 
     broken: answers 503, or closes in the middle of a body, that many times.
+    head: whether it answers HEAD.
     """
 
     def __init__(self, folder: Path) -> None:
         self.asked: list[str] = []
         self.broken: list[Literal["503", "short"]] = []
+        self.head = True
         outer = self
 
         class Handler(SimpleHTTPRequestHandler):
             def __init__(self, *args: Any) -> None:
                 super().__init__(*args, directory=str(folder))
+
+            def do_HEAD(self) -> None:
+                super().do_HEAD() if outer.head else self.send_error(501)
 
             def do_GET(self) -> None:
                 outer.asked.append(f"GET {self.path}")

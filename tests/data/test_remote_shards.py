@@ -156,6 +156,19 @@ def test_failures_are_tried_again(folder: Path, serve: Serve) -> None:
         Shard(f"{server.address}/00001.tar").local()
 
 
+def test_a_server_that_cannot_be_asked_is_no_missing_file(folder: Path, serve: Serve) -> None:
+    server = serve(folder)
+    server.broken = ["503"] * 3
+    server.head = False
+    with pytest.raises(RemoteError, match=r"00000\.tar cannot be read after 3 tries \(ClientResponseError: 503"):
+        ShardDataset(f"{server.address}/00000.tar")
+    with pytest.raises(RemoteError, match=r"00009\.tar: there is no such file"):
+        ShardDataset(f"{server.address}/00009.tar")
+    server.close()
+    with pytest.raises(RemoteError, match=r"00000\.tar cannot be read after 3 tries.*Check the network"):
+        ShardDataset(f"{server.address}/00000.tar")
+
+
 def test_the_least_recently_used_shard_makes_room(
     folder: Path, serve: Serve, own_shard_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

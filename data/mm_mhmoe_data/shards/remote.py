@@ -15,7 +15,8 @@ PATIENCE = (1.0, 2.0, 4.0, 8.0)
 """Seconds to wait after each failure; after the last try the error is raised."""
 
 _VERSION_FIELDS = ("ETag", "etag", "blob_id", "md5Hash", "Content-MD5", "Last-Modified", "LastModified", "created")
-_REFUSED = (401, 403, 404, 410)
+_MISSING = (404, 410)
+_REFUSED = (401, 403, *_MISSING)
 _MOST_SMALL_BYTES = 256 << 20
 
 _log = logging.getLogger(__name__)
@@ -76,9 +77,12 @@ def patiently(address: str, ask: Callable[[Any], _T]) -> _T:
     for pause in (*PATIENCE, None):
         try:
             return ask(file_system(address))
-        except (RemoteError, FileNotFoundError):
+        except RemoteError:
             raise
-        except Exception as error:  # each file system has errors of its own
+        except Exception as raised:  # each file system has errors of its own
+            error = _behind(address, raised)
+            if isinstance(error, FileNotFoundError):
+                raise
             what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             if isinstance(error, PermissionError) or getattr(error, "status", None) in _REFUSED:
                 raise RemoteError(f"{address} is not given out ({what}). Check the address and your login") from error
@@ -90,6 +94,14 @@ def patiently(address: str, ask: Callable[[Any], _T]) -> _T:
             _log.warning("%s: %s; trying again in %g s", address, what, pause)
             time.sleep(pause)
     raise AssertionError("unreachable")
+
+
+def _behind(address: str, error: Exception) -> Exception:
+    """fsspec says that a file is missing whenever a web server cannot be asked about it; what failed is its cause."""
+    cause = error.__cause__
+    if not address.startswith("http") or not isinstance(error, FileNotFoundError) or not isinstance(cause, Exception):
+        return error
+    return error if getattr(cause, "status", None) in _MISSING else cause
 
 
 def describe(address: str) -> RemoteFile:
