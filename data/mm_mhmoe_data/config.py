@@ -80,8 +80,9 @@ class DataConfig:
                 raise ValueError(
                     f"data.{name}_weights needs data.{name}_shards; for the sources in shards there is data.weights"
                 )
-        if self.mode == "stream" and (self.weights or self.image_weights or self.text_weights or self.bucket_texts):
-            raise ValueError("data.mode=stream takes neither weights nor bucket_texts; they need indexed shards")
+        indexed = ("weights", "image_weights", "text_weights", "bucket_texts", "exclude")
+        if self.mode == "stream" and any(getattr(self, name) for name in indexed):
+            raise ValueError("data.mode=stream takes no weights, bucket_texts or exclude; they need indexed shards")
         if self.mode == "stream" and self.codes:
             raise ValueError("data.mode=stream takes no codes; which sample is which is known of indexed shards only")
         if self.mask_unit < 1:

@@ -38,7 +38,7 @@ class ShardDataset:
         shards: what `expand_shards` takes (docs/SHARDS.md), or a list of files.
         parts: what a sample must have: a picture and a text that is not empty (pairs), or one of them. Others are not
             part of the set; `left_out` counts them.
-        exclude: keys by the `place` of their shard, which are left out too.
+        exclude: keys by the `place` of their shard, which are left out too; `excluded` counts them.
 
     Raises:
         ShardError: a shard is broken.
@@ -60,7 +60,9 @@ class ShardDataset:
             wanted = {"pairs": "a picture and a text", "images": "a picture", "texts": "a text"}[parts]
             raise ValueError(
                 f"none of the {self.left_out} samples in {', '.join(map(str, found[:3]))}"
-                f"{' ...' if len(found) > 3 else ''} has {wanted}; look at them with `mm-mhmoe data stats`"
+                f"{' ...' if len(found) > 3 else ''} has {wanted}"
+                f"{f', beside {self.excluded} that are excluded' if self.excluded else ''}; look at them with "
+                "`mm-mhmoe data stats`"
             )
         self._most_kept = _MAX_DECODED_BYTES // len(self)  # bytes of a picture: were all of this size, they would fit
         self._several: dict[str, bool] = {}
@@ -83,6 +85,11 @@ class ShardDataset:
     def left_out(self) -> int:
         """Samples in the shards that lack a part."""
         return self._shards.left_out
+
+    @property
+    def excluded(self) -> int:
+        """Samples that have the parts and are left out because `exclude` names them."""
+        return self._shards.excluded
 
     def place(self, index: int) -> tuple[str, int]:
         """Checksum (sha256) of a sample's shard, and its number among all samples of the shard, usable or not."""

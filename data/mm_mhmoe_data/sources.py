@@ -27,6 +27,8 @@ TokensOf = Callable[[ShardDataset, int], int]
 
 def read_exclusions(path: str) -> dict[str, set[str]]:
     """Keys by shard, of a file with a line "SHARD<tab>KEY" for each sample. Raises ValueError for other lines."""
+    if not Path(path).is_file():
+        raise ValueError(f"data.exclude={path} is no file; `mm-mhmoe data overlap --exclude FILE` writes one")
     found: dict[str, set[str]] = defaultdict(set)
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
@@ -54,12 +56,17 @@ class Streams:
 
     Args:
         shards: of pairs, and of every stream that has none of its own.
+
+    Raises:
+        ValueError: data.exclude names none of the shards.
     """
 
     def __init__(self, shards: str, data: DataConfig) -> None:
         self.shards = shards
         self.data = data
         self.exclude = read_exclusions(data.exclude) if data.exclude else {}
+        if self.exclude:
+            self._check_exclusions()
         self._opened: list[tuple[str, Parts, ShardDataset]] = []
 
     def open(self, parts: Parts, *, seed: int, tokens: TokensOf | None = None) -> Drawn:
@@ -74,11 +81,6 @@ class Streams:
         # Without weights, what :: joins is one source: then every sample comes once an epoch.
         sources = expand_sources(shards, weights) if weights else [Source(shards=tuple(expand_shards(shards)))]
         dataset = self._dataset(shards, sources, parts)
-        if dataset.left_out:
-            _say(
-                f"data: {dataset.left_out:,} of {dataset.left_out + len(dataset):,} samples in {shards} are no {parts} "
-                "(a picture, or a text that is not empty, is missing) and are left out"
-            )
         orders: list[Order] = []
         means: list[float] = []
         shard, first = 0, 0
@@ -103,6 +105,16 @@ class Streams:
         data = self.data
         return Arrived(shards, parts, seed=seed, buffer=data.buffer, allow_pipe=data.allow_pipe, quarantine=quarantine)
 
+    def _check_exclusions(self) -> None:
+        named = filter(None, (self.shards, self.data.image_shards, self.data.text_shards))
+        places = {shard.place for shards in named for shard in expand_shards(shards)}
+        if not places & self.exclude.keys():
+            raise ValueError(
+                f"data.exclude={self.data.exclude} names none of this run's shards, so it would leave nothing out; it "
+                f"begins with {next(iter(self.exclude))}. Have the list written for these shards (mm-mhmoe data "
+                "overlap), or put their paths into it"
+            )
+
     def _named(self, parts: Parts) -> tuple[str, str | None]:
         own = {
             "images": (self.data.image_shards, self.data.image_weights),
@@ -117,5 +129,13 @@ class Streams:
             if named == shards and (has == parts or (has == "pairs" and not dataset.left_out)):
                 return dataset
         dataset = ShardDataset([shard for source in sources for shard in source.shards], parts, self.exclude)
+        if dataset.left_out:
+            total = dataset.left_out + dataset.excluded + len(dataset)
+            _say(
+                f"data: {dataset.left_out:,} of {total:,} samples in {shards} are no {parts} "
+                "(a picture, or a text that is not empty, is missing) and are left out"
+            )
+        if self.exclude:
+            _say(f"data: {dataset.excluded:,} {parts} in {shards} are left out because {self.data.exclude} names them")
         self._opened.append((shards, parts, dataset))
         return dataset

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -286,7 +287,9 @@ def test_more_readers_than_streamed_shards_are_refused(places: Places, shards: P
         places.served(shards, workers=4, data=DataConfig(mode="stream"))
 
 
-def test_excluded_samples_never_come(places: Places, shards: Path, tmp_path: Path) -> None:
+def test_excluded_samples_never_come(
+    places: Places, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The file is that of `mm-mhmoe data overlap --exclude`."""
     listed = tmp_path / "exclude.tsv"
     gone = [f"{i:09d}" for i in (0, 9, 10, 22)]
@@ -295,6 +298,17 @@ def test_excluded_samples_never_come(places: Places, shards: Path, tmp_path: Pat
     for name in STREAMS:
         keys = [row[0] for step in steps for row in step[name]]
         assert sorted(keys[:19]) == sorted(set(ShardDataset(shards).keys) - set(gone))
+    moved = shutil.copytree(shards, tmp_path / "moved")
+    capsys.readouterr()
+    places.module(shards, data=DataConfig(exclude=str(listed), text_shards=str(moved)))
+    said = [line.split()[1:3] for line in capsys.readouterr().out.splitlines() if "exclude.tsv names them" in line]
+    assert said == [["4", "pairs"], ["0", "texts"]]  # pictures are those of the pairs
+    with pytest.raises(ValueError, match=r"names none of this run's shards.*00000\.tar"):
+        places.module(moved, data=DataConfig(exclude=str(listed)))
+    with pytest.raises(ValueError, match="is no file"):
+        places.module(shards, data=DataConfig(exclude=str(tmp_path / "nothing")))
+    with pytest.raises(ValueError, match="or exclude"):
+        DataConfig(mode="stream", exclude=str(listed))
     listed.write_text("000000001\n")
     with pytest.raises(ValueError, match=r"exclude\.tsv, line 1: '000000001' is not a shard, a tab and a key"):
         places.module(shards, data=DataConfig(exclude=str(listed)))

@@ -49,7 +49,7 @@ class IndexedShards:
     Args:
         shards: where they lie.
         needs: IMAGE, TEXT, both or 0. Samples that lack one are not numbered; `left_out` counts them.
-        exclude: keys by the `place` of their shard; these samples are left out too.
+        exclude: keys by the `place` of their shard; these samples are not numbered either; `excluded` counts them.
 
     Raises:
         ShardError: a shard cannot be trusted, or holds another number of samples than a list beside it says.
@@ -71,9 +71,10 @@ class IndexedShards:
         self._indexes = index_shards(self.shards, index_folder or cache_folder())
         self._loaded: _Recent[_Loaded] = _Recent(_OPEN_INDEXES)
         counts = [self._counts(number) for number in range(len(self.shards))]
-        check_counts(self.shards, [total for _, total in counts])
-        self.counts: NDArray[np.int64] = np.array([usable for usable, _ in counts], np.int64)
-        self.left_out = sum(total - usable for usable, total in counts)
+        check_counts(self.shards, [count.all for count in counts])
+        self.counts: NDArray[np.int64] = np.array([count.usable for count in counts], np.int64)
+        self.excluded = sum(count.excluded for count in counts)
+        self.left_out = sum(count.all for count in counts) - self.excluded - int(self.counts.sum())
         self._end: list[int] = np.cumsum(self.counts).tolist()
         self._begin: list[int] = [0, *self._end[:-1]]
         self._found: dict[int, _Sample] = {}
@@ -144,14 +145,14 @@ class IndexedShards:
             found = self._found[index] = _Sample(number, place, loaded.samples)
         return found
 
-    def _counts(self, number: int) -> tuple[int, int]:
-        """Samples of a shard that are numbered, and all."""
-        if self.shards[number].place in self.exclude:
-            loaded = self._load(number)
-            assert loaded.places is not None
-            return len(loaded.places), len(loaded.samples)
+    def _counts(self, number: int) -> _Counts:
         flags = read_header(self._indexes[number])["flags"]
-        return sum(count for has, count in flags.items() if has & self.needs == self.needs), sum(flags.values())
+        usable, excluded = sum(count for has, count in flags.items() if has & self.needs == self.needs), 0
+        if self.shards[number].place in self.exclude:
+            places = self._load(number).places
+            assert places is not None
+            excluded = usable - len(places)
+        return _Counts(usable - excluded, excluded, sum(flags.values()))
 
     def _open(self, number: int) -> _File:
         shard = self.shards[number]
@@ -174,6 +175,14 @@ class IndexedShards:
             whole = excluded is None and len(places) == len(index)
             loaded = self._loaded.put(number, _Loaded(index, None if whole else places))
         return loaded
+
+
+class _Counts(NamedTuple):
+    """Samples of a shard that are numbered, those that only `exclude` keeps from that, and all."""
+
+    usable: int
+    excluded: int
+    all: int
 
 
 class _Loaded(NamedTuple):
