@@ -83,6 +83,8 @@ class DataConfig:
         indexed = ("weights", "image_weights", "text_weights", "bucket_texts", "exclude")
         if self.mode == "stream" and any(getattr(self, name) for name in indexed):
             raise ValueError("data.mode=stream takes no weights, bucket_texts or exclude; they need indexed shards")
+        if self.mode == "stream" and self.captions == "languages":
+            raise ValueError("data.mode=stream reads no .json, where captions=languages finds them; use indexed shards")
         if self.mode == "stream" and self.codes:
             raise ValueError("data.mode=stream takes no codes; which sample is which is known of indexed shards only")
         if self.mask_unit < 1:

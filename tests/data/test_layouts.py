@@ -309,6 +309,8 @@ def test_excluded_samples_never_come(
         places.module(shards, data=DataConfig(exclude=str(tmp_path / "nothing")))
     with pytest.raises(ValueError, match="or exclude"):
         DataConfig(mode="stream", exclude=str(listed))
+    with pytest.raises(ValueError, match=r"reads no \.json"):
+        DataConfig(mode="stream", captions="languages")
     listed.write_text("000000001\n")
     with pytest.raises(ValueError, match=r"exclude\.tsv, line 1: '000000001' is not a shard, a tab and a key"):
         places.module(shards, data=DataConfig(exclude=str(listed)))
