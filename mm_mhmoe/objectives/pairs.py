@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from mm_mhmoe.batch import Images, ImageTextBatch, Texts
 from mm_mhmoe.models.encoder import StreamStates, cls_state
