@@ -70,15 +70,17 @@ class _ExpertPass(torch.autograd.Function):
                 states = _states(p_nP, one, options, overwrite=options.keep == "tokens")
                 _product(states.h_nF, one.w2_Fd, one.b2_d, out=y_Nd[start:stop])
                 kept += states[: _KEPT_STATES[options.keep]]
-        ctx.rows, ctx.options, ctx.x_dtype = rows, options, x_Sd.dtype
-        ctx.save_for_backward(x_Nc if options.keep == "all" else x_Sd, *stacks, *kept)
+        ctx.counts, ctx.options, ctx.x_dtype = rows.counts, options, x_Sd.dtype
+        ctx.save_for_backward(x_Nc if options.keep == "all" else x_Sd, *rows.tensors, *stacks, *kept)
         return y_Nd[: len(rows.source_N)]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_Nd: Tensor) -> tuple[Any, ...]:
-        rows, options = ctx.rows, ctx.options
-        x, *saved = ctx.saved_tensors  # asked for once only: activation checkpointing computes them again
+        options = ctx.options
+        # Asked for once only: activation checkpointing computes them again.
+        x, source_N, row_N, first_S, *saved = ctx.saved_tensors
+        rows = Rows(ctx.counts, source_N, row_N, first_S)
         weights, kept = Weights(*saved[: len(Weights._fields)]), saved[len(Weights._fields) :]
         needs_x, _, _, *needed = ctx.needs_input_grad[: 3 + len(weights)]
         asked = (w if is_needed else None for w, is_needed in zip(weights, needed, strict=True))
