@@ -1,4 +1,4 @@
-"""Truth: the storages that autograd saves. Models that read nothing but [CLS] keep none of the encoder's last states."""
+"""Truth: the storages that autograd saves. Models that read only [CLS] keep none of the encoder's last states."""
 
 from __future__ import annotations
 
