@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from mm_mhmoe.analysis.workload import Work
+from mm_mhmoe.analysis.workload import Stream, Work, Workload
 from mm_mhmoe.config import EncoderConfig
 
 
@@ -63,20 +64,18 @@ class StepFlops(TokenFlops):
         return 3 * self.total - self.patch_embedding
 
 
-def step_flops(config: EncoderConfig, workload: Work, num_codes: int, *, ranks: int = 1) -> StepFlops:
-    """Matrix products of one process's step of pretraining with a visual vocabulary of num_codes.
+def step_flops(config: EncoderConfig, workload: Work, image_outputs: int, *, ranks: int = 1) -> StepFlops:
+    """Matrix products of one process's step of pretraining with an image head of so many outputs.
 
-    Heads work at masked positions only: D V each; with cls_loss once more, after 4 D^2 that make a state from [CLS]. A
-    caption's tokens cost D V each, too. Compared pairs cost 2 D P for their embeddings of width P, and P for each
-    similarity: one of every picture with every text; over several ranks, of the own pictures with all texts, and
-    of the own texts with all pictures. What `moe.keep` has computed again is no part of it.
+    Heads work at masked positions only: D V each (V outputs, or words); with cls_loss once more, after 4 D^2 that make
+    a state from [CLS]. A caption's tokens cost D V each, too. Compared pairs cost 2 D P for their embeddings of width
+    P, and P for each similarity: one of every picture with every text; over several ranks, of the own pictures with all
+    texts, and of the own texts with all pictures. What is computed again, by `moe.keep` or activation checkpointing, is
+    no part of it.
     """
-    blocks = {name: 0 for name in asdict(token_flops(config, 1))}
-    for rows, length in workload.streams(config):
-        for name, flops in asdict(token_flops(config, length)).items():
-            blocks[name] += rows * length * flops
+    blocks = _block_flops(config, workload)
     patches, words = workload.hidden_patches(config), workload.hidden_words(config)
-    heads = config.dim * (patches * num_codes + words * config.text.vocab_size)
+    heads = config.dim * (patches * image_outputs + words * config.text.vocab_size)
     if workload.cls_loss:
         heads = 2 * heads + 4 * config.dim**2 * (patches + words)
     heads += config.dim * workload.caption_words(config) * config.text.vocab_size
@@ -89,6 +88,42 @@ def step_flops(config: EncoderConfig, workload: Work, num_codes: int, *, ranks: 
         patch_embedding=2 * workload.pictures * config.vision.num_patches * pixels * config.dim,
         task_heads=2 * heads,
     )
+
+
+def _block_flops(config: EncoderConfig, workload: Work) -> dict[str, int]:
+    blocks = {name: 0 for name in asdict(token_flops(config, 1))}
+    for rows, length in workload.streams(config):
+        for name, flops in asdict(token_flops(config, length)).items():
+            blocks[name] += rows * length * flops
+    return blocks
+
+
+def recomputed_flops(config: EncoderConfig, workload: Workload) -> int:
+    """What activation checkpointing adds to a step of one process: the blocks' forward products once more.
+
+    Torch stops where a block keeps nothing any more. So its last product, that of a dense FFN or the merge layer, is
+    not among them, unless stochastic depth (from the second block on) or LayerScale multiplies what comes out of it.
+    """
+    left_out = 0
+    for layer in range(config.depth):
+        if config.layer_scale is not None or (config.drop_path > 0 and layer > 0):
+            continue
+        product = config.dim * config.ffn_dim
+        if config.is_sparse(layer):
+            product = config.dim**2 if config.ffn == "mh_moe" and config.moe.projection_layers else 0
+        left_out += 2 * product * sum(_last_way(streams, config.ffns(layer)) for streams in workload.passes(config))
+    return sum(_block_flops(config, workload).values()) - left_out
+
+
+def _last_way(streams: Sequence[Stream], ways: int) -> int:
+    """Tokens of the last of a block's FFNs that has any: those of pairs, of texts, of pictures."""
+    alone = [stream for stream in streams if ways < 3 or not (stream.image and stream.text)]
+    by_way = (
+        sum(stream.rows * stream.image for stream in alone),
+        sum(stream.rows * stream.text for stream in alone),
+        sum(stream.rows * stream.length for stream in streams if stream not in alone),
+    )
+    return sum(by_way) if ways == 1 else [tokens for tokens in by_way if tokens][-1]
 
 
 def active_share(config: EncoderConfig) -> float:

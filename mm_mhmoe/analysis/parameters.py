@@ -53,9 +53,9 @@ class Parameters:
 
 
 def count_parameters(
-    config: EncoderConfig, num_codes: int | None = None, *, embed_dim: int | None = None
+    config: EncoderConfig, image_outputs: int | None = None, *, embed_dim: int | None = None
 ) -> Parameters:
-    """Counts an encoder, and with `num_codes` (vocabulary of the visual tokenizer) a PretrainModel of `embed_dim`."""
+    """Counts an encoder, and with the width of its image head a PretrainModel of `embed_dim`."""
     dim, moe, text, ways = config.dim, config.moe, config.text, config.ways
     sparse, dense = config.sparse_ffns, config.dense_ffns
     norm = dim if config.norm == "rms" else 2 * dim
@@ -76,7 +76,7 @@ def count_parameters(
         experts=experts,
         shared_experts=sparse * _shared_expert(config) if sparse else 0,
         norms=ways * (2 * config.depth + config.final_norm) * norm + inner_norms + scales,
-        task_heads=0 if num_codes is None else _pretraining_heads(dim, num_codes, text.vocab_size, embed_dim),
+        task_heads=0 if image_outputs is None else _pretraining_heads(dim, image_outputs, text.vocab_size, embed_dim),
         unused_experts=round((1 - active_share(config)) * experts),
     )
 
@@ -125,8 +125,8 @@ def _shared_expert(config: EncoderConfig) -> int:
     return _ffn(config, shared * config.expert_hidden_dim) if shared else 0
 
 
-def _pretraining_heads(dim: int, num_codes: int, vocab_size: int, embed_dim: int | None) -> int:
+def _pretraining_heads(dim: int, image_outputs: int, vocab_size: int, embed_dim: int | None) -> int:
     from_cls = linear(dim, 2 * dim) + linear(2 * dim, dim) + 2 * dim
     # Two projections, a temperature, and the head of matching.
     of_pairs = 0 if embed_dim is None else 2 * linear(dim, embed_dim, bias=False) + 1 + linear(dim, 2)
-    return linear(dim, num_codes) + linear(dim, vocab_size) + from_cls + of_pairs
+    return linear(dim, image_outputs) + linear(dim, vocab_size) + from_cls + of_pairs

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mm_mhmoe.analysis.cost import StepFlops, TokenFlops, step_flops, token_flops
-from mm_mhmoe.analysis.memory import Arithmetic, KeptBytes, kept_bytes
+from mm_mhmoe.analysis.arithmetic import Arithmetic
+from mm_mhmoe.analysis.cost import StepFlops, TokenFlops, recomputed_flops, step_flops, token_flops
+from mm_mhmoe.analysis.memory import KeptBytes, kept_bytes
 from mm_mhmoe.analysis.mesh import DeviceMemory, Mesh, device_memory, local_parameters
 from mm_mhmoe.analysis.parameters import Parameters, count_parameters
-from mm_mhmoe.analysis.workload import Workload
+from mm_mhmoe.analysis.workload import PatchTarget, Workload
 from mm_mhmoe.config import EncoderConfig
 from mm_mhmoe.sizing import Solution
 
@@ -21,10 +22,11 @@ class Plan:
     """A run as `make_plan` sees it.
 
     Args:
-        num_codes: vocabulary of the visual tokenizer.
+        target: what hidden patches are predicted as.
         parameters: of the encoder and the heads of pretraining.
         token: forward FLOPs of one token of a pair, in the blocks.
         step: FLOPs of one device's step.
+        recomputed: those that activation checkpointing adds to it.
         kept: bytes that one device's step keeps for its backward pass.
         memory: bytes on one device.
         against_dense: the sparse layer beside the dense FFN; None for a dense encoder.
@@ -35,14 +37,20 @@ class Plan:
     workload: Workload
     mesh: Mesh
     arithmetic: Arithmetic
-    num_codes: int
+    target: PatchTarget
     parameters: Parameters
     token: TokenFlops
     step: StepFlops
+    recomputed: int
     kept: KeptBytes
     memory: DeviceMemory
     against_dense: Solution | None
     against_moe: Solution | None
+
+    @property
+    def flops(self) -> int:
+        """Of a step on all devices, with what is computed again."""
+        return self.mesh.devices * (self.step.training + self.recomputed)
 
     @property
     def warnings(self) -> list[str]:
@@ -66,7 +74,7 @@ class Plan:
         return {
             "encoder": self.config.to_dict(),
             "workload": asdict(self.workload),
-            "num_codes": self.num_codes,
+            "image_target": asdict(self.target),
             "mesh": {**asdict(self.mesh), "devices": self.mesh.devices},
             "arithmetic": asdict(self.arithmetic),
             "parameters": {
@@ -80,8 +88,9 @@ class Plan:
                 **asdict(self.step),
                 "forward": self.step.total,
                 "training": self.step.training,
+                "recomputed": self.recomputed,
             },
-            "flops_per_step": self.mesh.devices * self.step.training,
+            "flops_per_step": self.flops,
             "tokens_per_step_and_device": self.workload.tokens(self.config),
             "activation_bytes": {**asdict(self.kept), "total": self.kept.total},
             "bytes_per_device": {**asdict(self.memory), "total": self.memory.total},
@@ -108,13 +117,13 @@ def make_plan(
     *,
     mesh: Mesh = Mesh(),  # noqa: B008  (frozen)
     arithmetic: Arithmetic,
-    num_codes: int,
+    target: PatchTarget,
 ) -> Plan:
     """Raises ValueError when the mesh does not fit the encoder."""
     mesh.check(config)
     embed_dim = workload.embed_dim if workload.contrastive_loss else None
-    parameters = count_parameters(config, num_codes, embed_dim=embed_dim)
-    kept = kept_bytes(config, workload, arithmetic, num_codes, ep=mesh.ep, ranks=mesh.devices)
+    parameters = count_parameters(config, target.outputs, embed_dim=embed_dim)
+    kept = kept_bytes(config, workload, arithmetic, target, ep=mesh.ep, ranks=mesh.devices)
     against_dense = against_moe = None
     if config.num_sparse:
         size, parity = config.sparse_size, config.moe.parity
@@ -125,10 +134,11 @@ def make_plan(
         workload=workload,
         mesh=mesh,
         arithmetic=arithmetic,
-        num_codes=num_codes,
+        target=target,
         parameters=parameters,
         token=token_flops(config, 1 + config.vision.num_patches + config.text.max_length),
-        step=step_flops(config, workload, num_codes, ranks=mesh.devices),
+        step=step_flops(config, workload, target.outputs, ranks=mesh.devices),
+        recomputed=recomputed_flops(config, workload) if arithmetic.activation_checkpointing == "blocks" else 0,
         kept=kept,
         memory=device_memory(parameters, mesh, kept.total),
         against_dense=against_dense,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from mm_mhmoe.config import EncoderConfig
 
@@ -33,6 +33,23 @@ class Work(Protocol):
     def hidden_words(self, config: EncoderConfig) -> int: ...
 
     def caption_words(self, config: EncoderConfig) -> int: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchTarget:
+    """What hidden patches are predicted as.
+
+    Args:
+        outputs: width of the head: codes of a visual tokenizer, values of a patch, or of a teacher's features.
+        loss: cross_entropy of codes, mse of pixels, cosine or smooth_l1 of features.
+    """
+
+    outputs: int
+    loss: Literal["cross_entropy", "mse", "cosine", "smooth_l1"] = "cross_entropy"
+
+    def __post_init__(self) -> None:
+        if self.outputs < 1:
+            raise ValueError(f"the head over hidden patches has {self.outputs} outputs; it needs 1 or more")
 
 
 class Stream(NamedTuple):

@@ -8,16 +8,18 @@ from typing import Any, Literal
 from mm_mhmoe_eval.files import write_text_atomic
 from rich.console import Console
 
-from mm_mhmoe.analysis.memory import Arithmetic, Device, Precision
+from mm_mhmoe.analysis.arithmetic import Arithmetic, Checkpointing, Device, Precision
 from mm_mhmoe.analysis.mesh import mesh_of
 from mm_mhmoe.analysis.plan import make_plan
-from mm_mhmoe.analysis.workload import Workload
+from mm_mhmoe.analysis.workload import PatchTarget, Workload
 from mm_mhmoe.commands.parser import configured
 from mm_mhmoe.commands.plan_tables import print_plan, print_solution
-from mm_mhmoe.config import PRESETS, Activation, EncoderConfig
+from mm_mhmoe.config import PRESETS, Activation, EncoderConfig, VisionConfig
 from mm_mhmoe.sizing import MATRICES, FFNSize, Parity, solve
 
 PresetName = Literal["tiny", "small", "base", "large"]
+ImageTarget = Literal["codes", "pixels", "features"]
+FeatureLoss = Literal["cosine", "smooth_l1"]
 
 
 def plan(
@@ -36,7 +38,12 @@ def plan(
     contrastive_loss: bool = False,
     itm_loss: bool = False,
     embed_dim: int = 256,
+    image_target: ImageTarget = "codes",
     num_codes: int = 8192,
+    teacher: str | None = None,
+    teacher_dim: int | None = None,
+    feature_loss: FeatureLoss = "cosine",
+    activation_checkpointing: Checkpointing = "none",
     devices: int | None = None,
     dp: int | None = None,
     fsdp: int = 1,
@@ -51,8 +58,8 @@ def plan(
         encoder: the encoder.
         preset: a size that replaces dim, depth, num_heads and ffn_dim (tiny: also vision, text and drop_path); the
             rest comes from the options.
-        run_config: YAML file of mm-mhmoe pretrain, whose encoder, batches, masks and losses are taken instead of the
-            options here.
+        run_config: YAML file of mm-mhmoe pretrain, whose encoder, batches, masks, losses, targets and activation
+            checkpointing are taken instead of the options here.
         batch_images: pictures of a step and device, in the picture stream; 0: no such stream.
         batch_texts: texts of a step and device, in the text stream; 0: no such stream.
         batch_pairs: pairs of a step and device, in the pair stream; 0: no such stream.
@@ -65,7 +72,14 @@ def plan(
         contrastive_loss: also compare pictures and texts of pairs, with those of all devices.
         itm_loss: also tell pairs from others; a second pass of three rows a pair.
         embed_dim: width of what contrastive_loss compares.
-        num_codes: vocabulary of the visual tokenizer.
+        image_target: what hidden patches are predicted as: codes, pixels, or features of a teacher. What makes codes or
+            features is not counted.
+        num_codes: vocabulary of the visual tokenizer, for image_target=codes.
+        teacher: for image_target=features, as in mm-mhmoe pretrain.
+        teacher_dim: how wide the features of that teacher are; of pixels and hog it is known.
+        feature_loss: cosine or smooth_l1, for image_target=features.
+        activation_checkpointing: blocks computes every block again in the backward pass and keeps only what goes into
+            it (run.activation_checkpointing of mm-mhmoe pretrain).
         devices: how many there are; dp is then what fsdp and ep leave of them.
         dp: copies of the model. The mesh has dp x fsdp x ep devices, and each reads its own rows.
         fsdp: devices over which all parameters, gradients and optimiser states are divided.
@@ -91,15 +105,18 @@ def plan(
     if run_config is not None:
         if preset is not None:
             raise ValueError(f"preset={preset} and run_config={run_config} both name an encoder; leave one out")
-        encoder, workload = _of_run(run_config)
+        run = _arguments_of(run_config)
+        encoder, workload = run["encoder"], Workload(**{part.name: run[part.name] for part in fields(Workload)})
+        image_target, teacher, feature_loss = run["image_target"], run["teacher"], run["feature_loss"]
+        activation_checkpointing = run["run"].activation_checkpointing
     elif preset is not None:
         encoder = resized(encoder, preset)
     made = make_plan(
         encoder,
         workload,
         mesh=mesh_of(devices, dp, fsdp, ep),
-        arithmetic=Arithmetic(precision=precision, device=device),
-        num_codes=num_codes,
+        arithmetic=Arithmetic(precision=precision, device=device, activation_checkpointing=activation_checkpointing),
+        target=_patch_target(image_target, encoder.vision, num_codes, teacher, teacher_dim, feature_loss),
     )
     print_plan(made, Console())
     _write(json, made.to_dict())
@@ -190,11 +207,38 @@ def resized(encoder: EncoderConfig, preset: PresetName) -> EncoderConfig:
     return replace(encoder, **changes)
 
 
-def _of_run(run_config: Path) -> tuple[EncoderConfig, Workload]:
+def _patch_target(
+    kind: ImageTarget,
+    vision: VisionConfig,
+    num_codes: int,
+    teacher: str | None,
+    teacher_dim: int | None,
+    feature_loss: FeatureLoss,
+) -> PatchTarget:
+    if kind != "features":
+        if teacher is not None or teacher_dim is not None:
+            raise ValueError(
+                f"teacher={teacher}, teacher_dim={teacher_dim} with image_target={kind}: both are for "
+                "image_target=features; leave them out"
+            )
+        pixels = 3 * vision.patch_size**2
+        return PatchTarget(outputs=num_codes) if kind == "codes" else PatchTarget(outputs=pixels, loss="mse")
+    if teacher in ("pixels", "hog"):
+        from mm_mhmoe.models.teachers import build_teacher  # brings torch
+
+        teacher_dim = build_teacher(teacher, vision).dim
+    if teacher_dim is None:
+        raise ValueError(
+            f"image_target=features with teacher={teacher}: say with teacher_dim how wide its features are, which only "
+            "the network itself would tell"
+        )
+    return PatchTarget(outputs=teacher_dim, loss=feature_loss)
+
+
+def _arguments_of(run_config: Path) -> dict[str, Any]:
     from mm_mhmoe.commands.pretrain import pretrain  # brings the whole training stack
 
-    values = configured(pretrain, run_config)
-    return values["encoder"], Workload(**{part.name: values[part.name] for part in fields(Workload)})
+    return configured(pretrain, run_config)
 
 
 def _write(path: Path | None, values: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ PARTS = (
     ("LayerNorms", "norms", "", "norms"),
     ("heads", "task_heads", "task_heads", "task_heads"),
     ("weights in 16 bit", "", "", "weight_copies"),
+    ("one block, computed again", "", "", "one_block"),
 )
 
 
@@ -115,8 +116,9 @@ def _cost(plan: Plan) -> Table:
     table.add_row("[bold]total", *map(amount, totals), amount(plan.kept.total, "B"))
     table.add_row("active for a token", amount(plan.parameters.active), "", "", "")
     table.add_row("forward + backward", "", "", amount(plan.step.training), "")
-    everywhere = amount(plan.mesh.devices * plan.step.training)
-    table.add_row("... on all devices", "", "", everywhere, "")
+    if plan.recomputed:
+        table.add_row("blocks computed again", "", "", amount(plan.recomputed), "")
+    table.add_row("... on all devices", "", "", amount(plan.flops), "")
     return table
 
 

@@ -40,6 +40,11 @@ class StreamStates(NamedTuple):
     text_BLD: Tensor | None
 
 
+def cls_state(states_BLD: Tensor) -> Tensor:
+    """The first state of each row (B, D), copied: a view would keep all states until the backward pass."""
+    return states_BLD[:, 0].clone()
+
+
 class LayerRouting(NamedTuple):
     """Where one sparse layer (block index `layer`) sent its (sub-)tokens."""
 

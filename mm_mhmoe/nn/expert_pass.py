@@ -2,7 +2,7 @@
 
 What autograd would keep of such a network is many times its input. Here it is a choice (`Keep`), and what was not kept
 is computed again. The gradients of the stacked weights are written where they belong, not added up from one stack an
-expert.
+expert; what is frozen costs no product.
 
 Legend: S (sub-)tokens, d their width, N rows sent to experts, n rows of one expert, F hidden dim, P columns of the
 first product (F, or 2 F for SwiGLU), E experts, c: d, and one more for the bias where there is one.
@@ -70,17 +70,21 @@ class _ExpertPass(torch.autograd.Function):
                 states = _states(p_nP, one, options, overwrite=options.keep == "tokens")
                 _product(states.h_nF, one.w2_Fd, one.b2_d, out=y_Nd[start:stop])
                 kept += states[: _KEPT_STATES[options.keep]]
-        ctx.rows, ctx.options, ctx.x_dtype = rows, options, x_Sd.dtype
-        ctx.save_for_backward(x_Nc if options.keep == "all" else x_Sd, *stacks, *kept)
+        ctx.counts, ctx.options, ctx.x_dtype = rows.counts, options, x_Sd.dtype
+        ctx.save_for_backward(x_Nc if options.keep == "all" else x_Sd, *rows.tensors, *stacks, *kept)
         return y_Nd[: len(rows.source_N)]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_Nd: Tensor) -> tuple[Any, ...]:
-        rows, options = ctx.rows, ctx.options
-        x, *saved = ctx.saved_tensors  # asked for once only: activation checkpointing computes them again
+        options = ctx.options
+        # Asked for once only: activation checkpointing computes them again.
+        x, source_N, row_N, first_S, *saved = ctx.saved_tensors
+        rows = Rows(ctx.counts, source_N, row_N, first_S)
         weights, kept = Weights(*saved[: len(Weights._fields)]), saved[len(Weights._fields) :]
-        grads = Weights(*(None if stack is None else torch.zeros_like(stack) for stack in weights))  # type: ignore[arg-type]
+        needs_x, _, _, *needed = ctx.needs_input_grad[: 3 + len(weights)]
+        asked = (w if is_needed else None for w, is_needed in zip(weights, needed, strict=True))
+        grads = _Grads(*(None if w is None else torch.zeros_like(w) for w in asked))
         number, width = grad_Nd.shape
         with _explicit_dtypes(x):
             x_Nc = x if options.keep == "all" else _gather(x, rows, weights, options.dtype)
@@ -92,20 +96,22 @@ class _ExpertPass(torch.autograd.Function):
                     found = _states(found[0] if found else torch.mm(x_nc, one.w1_cP), one, options)
                 grad_nd = grad_Nd[start:end] if end == stop else F.pad(grad_Nd[start:end], (0, 0, 0, stop - end))
                 grad_p_nP = _backward_one(grad_nd, x_nc, _States(*found), one, grads, e, options)
-                torch.mm(grad_p_nP, one.w1_cP[:width].t(), out=grad_x_Nd[start:stop])
-        return rows.sum(grad_x_Nd[:number]).to(ctx.x_dtype), None, None, *grads
+                if needs_x:
+                    torch.mm(grad_p_nP, one.w1_cP[:width].t(), out=grad_x_Nd[start:stop])
+        return rows.sum(grad_x_Nd[:number]).to(ctx.x_dtype) if needs_x else None, None, None, *grads
 
 
 def _backward_one(
-    grad_nd: Tensor, x_nc: Tensor, states: _States, one: _One, grads: Weights, e: int, options: PassOptions
+    grad_nd: Tensor, x_nc: Tensor, states: _States, one: _One, grads: _Grads, e: int, options: PassOptions
 ) -> Tensor:
-    """Writes the gradients of expert e's parameters and returns that of its first product."""
-    grads.w2_Fd[e] = (grad_nd.t() @ states.h_nF).t()  # on CPUs faster than the product that needs no transposing
+    """Writes those gradients of expert e's parameters that are there and returns that of its first product."""
+    if grads.w2_Fd is not None:
+        grads.w2_Fd[e] = (grad_nd.t() @ states.h_nF).t()  # on CPUs faster than the product that needs no transposing
     if grads.b2_d is not None:
         grads.b2_d[e] = grad_nd.sum(dim=0)
     grad_a_nF = grad_nd @ one.w2_Fd.t()
-    if grads.scale_F is not None and grads.shift_F is not None:
-        grad_a_nF, grads.scale_F[e], grads.shift_F[e] = torch.ops.aten.native_layer_norm_backward(
+    if one.scale_F is not None:
+        grad_a_nF, grad_scale_F, grad_shift_F = torch.ops.aten.native_layer_norm_backward(
             grad_a_nF,
             states.a_nF,
             states.a_nF.shape[1:],
@@ -113,14 +119,31 @@ def _backward_one(
             states.deviation_n,
             one.scale_F,
             one.shift_F,
-            [True, True, True],
+            [True, grads.scale_F is not None, grads.shift_F is not None],
         )
+        if grads.scale_F is not None:
+            grads.scale_F[e] = grad_scale_F
+        if grads.shift_F is not None:
+            grads.shift_F[e] = grad_shift_F
     grad_p_nP = activate_backward(options.activation, grad_a_nF, states.p_nP)
-    grad_w1_cP = x_nc.t() @ grad_p_nP
-    grads.w1_dP[e] = grad_w1_cP[: grads.w1_dP.shape[1]]
-    if grads.b1_P is not None:
-        grads.b1_P[e] = grad_w1_cP[-1]
+    if grads.w1_dP is not None or grads.b1_P is not None:
+        grad_w1_cP = x_nc.t() @ grad_p_nP
+        if grads.w1_dP is not None:
+            grads.w1_dP[e] = grad_w1_cP[: grads.w1_dP.shape[1]]
+        if grads.b1_P is not None:
+            grads.b1_P[e] = grad_w1_cP[-1]
     return grad_p_nP
+
+
+class _Grads(NamedTuple):
+    """Gradients of `Weights`; None where nobody asks for one."""
+
+    w1_dP: Tensor | None
+    w2_Fd: Tensor | None
+    b1_P: Tensor | None
+    b2_d: Tensor | None
+    scale_F: Tensor | None
+    shift_F: Tensor | None
 
 
 class _States(NamedTuple):

@@ -30,6 +30,10 @@ class Rows:
     row_N: Tensor
     first_S: Tensor
 
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.source_N, self.row_N, self.first_S
+
     def sum(self, y_Nd: Tensor, weight_N: Tensor | None = None) -> Tensor:
         """The (weighted) sum of the rows of every (sub-)token, zero where it has none: (N, d) -> (S, d).
 
@@ -67,22 +71,20 @@ class _WeightedSum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, y_Nd, weight_N, rows):  # type: ignore[no-untyped-def]
-        ctx.rows = rows
-        ctx.save_for_backward(y_Nd, weight_N)
+        ctx.save_for_backward(y_Nd, weight_N, *rows.tensors)
         return rows.sum(y_Nd, weight_N)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_Sd):  # type: ignore[no-untyped-def]
-        (y_Nd, weight_N), rows = ctx.saved_tensors, ctx.rows
-        source_N, row_N = rows.source_N, rows.row_N
+        y_Nd, weight_N, source_N, row_N, first_S = ctx.saved_tensors
         # A bag of one row, with its weight: gathered and multiplied in one pass.
         scale_N = torch.empty_like(weight_N).scatter_(0, row_N, weight_N).to(grad_Sd.dtype)
         every_N = torch.arange(len(source_N), device=source_N.device)
         grad_Nd = F.embedding_bag(source_N, grad_Sd, every_N, mode="sum", per_sample_weights=scale_N)
         # As embedding_bag's own backward: gathered, multiplied and summed in one pass.
         grad_weight_N = torch.ops.aten._embedding_bag_per_sample_weights_backward(
-            grad_Sd, y_Nd, row_N, rows.first_S, source_N.index_select(0, row_N), 0
+            grad_Sd, y_Nd, row_N, first_S, source_N.index_select(0, row_N), 0
         )
         return grad_Nd, grad_weight_N.to(weight_N.dtype), None
 

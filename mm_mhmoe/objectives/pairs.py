@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from mm_mhmoe.batch import Images, ImageTextBatch, Texts
-from mm_mhmoe.models.encoder import StreamStates
+from mm_mhmoe.models.encoder import StreamStates, cls_state
 from mm_mhmoe.models.tasks import PretrainModel
 from mm_mhmoe.objectives.captioning import caption_loss, caption_stream
 from mm_mhmoe.objectives.contrastive import Gather, Similarities, similarities
@@ -87,7 +86,7 @@ def pair_losses(
             assert model.match_head is not None
             image_BND = model.encoder(matching_pairs(pairs, similar)).streams[0].image_BND
             assert image_BND is not None
-            losses["pairs_itm"] = matching_loss(_cls(image_BND), model.match_head)
+            losses["pairs_itm"] = matching_loss(cls_state(image_BND), model.match_head)
     return losses
 
 
@@ -99,12 +98,7 @@ def _contrastive(
     if head is None:
         raise ValueError("contrastive_loss=true: the model has no contrastive head; build it with an embed_dim")
     assert image_BND is not None and text_BLD is not None
-    image_BP, text_BP = head.embed_image(_cls(image_BND)), head.embed_text(_cls(text_BLD))
+    image_BP, text_BP = head.embed_image(cls_state(image_BND)), head.embed_text(cls_state(text_BLD))
     similar = similarities(image_BP, text_BP, head.scale, gather)
     right = [(logits_BG.argmax(dim=1) == similar.own_B).sum() for logits_BG in similar[:2]]
     return MaskedLoss(similar.loss(), 2 * len(image_BP), torch.stack(right).sum()), similar
-
-
-def _cls(states_BLD: Tensor) -> Tensor:
-    """The first state of each row, copied: a view would keep all states until the backward pass."""
-    return states_BLD[:, 0].contiguous()

@@ -11,8 +11,9 @@ import torch
 from mm_mhmoe.analysis.workload import Workload
 from mm_mhmoe.batch import Images, ImageTextBatch, PretrainBatch, Texts
 from mm_mhmoe.config import EncoderConfig
+from mm_mhmoe.models.encoder import LayerRouting
 from mm_mhmoe.models.tasks import PretrainModel
-from mm_mhmoe.objectives.masked import masked_losses
+from mm_mhmoe.objectives.masked import PictureTarget, masked_losses
 from mm_mhmoe.objectives.pairs import PairObjectives, pair_losses, pair_streams
 from mm_mhmoe.objectives.picture_targets import CodeTarget
 from mm_mhmoe.objectives.sparse import auxiliary_losses
@@ -33,8 +34,10 @@ def _texts(config: EncoderConfig, rows: int, share: float) -> Texts:
     return Texts(ids_BL=ids, valid_BL=torch.ones(rows, length, dtype=torch.bool), masked_BL=masked)
 
 
-def run_step(config: EncoderConfig, work: Workload, model: PretrainModel) -> torch.Tensor:
-    """The loss of one step, balance and z-loss included."""
+def run_step(
+    config: EncoderConfig, work: Workload, model: PretrainModel, target: PictureTarget | None = None
+) -> tuple[torch.Tensor, tuple[LayerRouting, ...]]:
+    """The loss of one step, balance and z-loss included, and the routing, which a step gives back."""
     images = texts = pairs = None
     if work.batch_images:
         images = ImageTextBatch(images=_images(config, work.batch_images, work.image_mask))
@@ -53,17 +56,18 @@ def run_step(config: EncoderConfig, work: Workload, model: PretrainModel) -> tor
     extra = pair_streams(pairs, objectives)
     losses, output = masked_losses(
         model,
-        CodeTarget(SimpleNamespace(codes=codes)),
+        target or CodeTarget(SimpleNamespace(codes=codes)),
         PretrainBatch(images=images, texts=texts, pairs=pairs),
         from_cls=work.cls_loss,
         extra=extra,
     )
     losses |= pair_losses(model, pairs, output.streams[len(output.streams) - len(extra) :], objectives)
     auxiliary = auxiliary_losses(output.routing, config.moe)
-    return torch.stack([part.loss for part in losses.values()] + list(auxiliary.values())).sum()
+    loss = torch.stack([part.loss for part in losses.values()] + list(auxiliary.values())).sum()
+    return loss, output.routing_only().routing
 
 
 @pytest.fixture(scope="session")
-def pretraining_step() -> Callable[[EncoderConfig, Workload, PretrainModel], torch.Tensor]:
-    """run_step(config, work, model): the loss of one step."""
+def pretraining_step() -> Callable[..., tuple[torch.Tensor, tuple[LayerRouting, ...]]]:
+    """run_step(config, work, model): the loss of one step, and its routing."""
     return run_step

@@ -6,6 +6,7 @@ where the counter would see them. Attention goes through torch's reference formu
 the CPU's fused kernel in every version.
 """
 
+from dataclasses import replace
 from unittest import mock
 
 import pytest
@@ -13,12 +14,26 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from mm_mhmoe.analysis.cost import active_share, step_flops, token_flops
+from mm_mhmoe.analysis.cost import active_share, recomputed_flops, step_flops, token_flops
 from mm_mhmoe.analysis.workload import Workload
 from mm_mhmoe.config import EncoderConfig, MoEConfig
 from mm_mhmoe.models.builder import build_encoder
 from mm_mhmoe.models.tasks import PretrainModel
+from mm_mhmoe.models.teachers.hog import HOGTeacher
 from mm_mhmoe.objectives.contrastive import similarities
+from mm_mhmoe.objectives.picture_targets import FeatureTarget, PixelTarget
+from mm_mhmoe.training.apply import checkpoint_blocks
+
+STREAMS = Workload(
+    batch_images=16,
+    batch_texts=64,
+    batch_pairs=16,
+    image_mask=0.25,
+    text_mask=1 / 6,
+    pair_image_mask=0.25,
+    pair_text_mask=4 / 6,
+)
+MATCHING = replace(STREAMS, batch_images=0, batch_texts=0, contrastive_loss=True, itm_loss=True, embed_dim=12)
 
 
 def attention(query, key, value, attn_mask=None):
@@ -73,21 +88,61 @@ def test_a_training_step_against_torchs_counter(config, pretraining_step, ffn, r
     made = config(
         ffn=ffn, depth=3, moe=MoEConfig(num_experts=4, router=router, router_dim=6, every=2, expert_bias=False)
     )
-    work = Workload(
-        batch_images=16,
-        batch_texts=64,
-        batch_pairs=16,
-        image_mask=0.25,
-        text_mask=1 / 6,
-        pair_image_mask=0.25,
-        pair_text_mask=4 / 6,
-        cls_loss=cls_loss,
-    )
+    work = replace(STREAMS, cls_loss=cls_loss)
     model = PretrainModel(made, 24)
-    expected = step_flops(made, work, num_codes=24)
+    expected = step_flops(made, work, 24)
     counter = FlopCounterMode(display=False)
     with mock.patch.object(F, "scaled_dot_product_attention", attention), counter:
-        loss = pretraining_step(made, work, model)
+        loss, _ = pretraining_step(made, work, model)
+        assert counter.get_total_flops() == expected.total
+        loss.backward()
+    assert counter.get_total_flops() == expected.training
+
+
+@pytest.mark.parametrize(
+    ("changes", "moe", "work"),
+    [
+        ({"ffn": "dense"}, {}, STREAMS),
+        ({"ffn": "dense", "drop_path": 0.1}, {}, STREAMS),
+        ({"ffn": "dense", "multiway": True}, {}, STREAMS),
+        ({"ffn": "dense", "multiway": True, "vl_layers": 2}, {}, STREAMS),
+        ({"ffn": "moe"}, {"shared_experts": 1}, STREAMS),
+        ({"ffn": "mh_moe"}, {}, STREAMS),
+        ({"ffn": "mh_moe"}, {"projection_layers": 0}, STREAMS),
+        ({"ffn": "mh_moe", "drop_path": 0.1}, {}, STREAMS),
+        ({"ffn": "mh_moe", "layer_scale": 0.1}, {}, STREAMS),
+        ({"ffn": "mh_moe", "multiway": True}, {}, STREAMS),
+        ({"ffn": "mh_moe", "multiway": True, "vl_layers": 1}, {}, MATCHING),
+        ({"ffn": "mh_moe"}, {"keep": "tokens"}, MATCHING),
+    ],
+)
+def test_what_is_computed_again_against_torchs_counter(config, pretraining_step, changes, moe, work) -> None:
+    """FLOPs of the backward pass with checkpointed blocks, less those without."""
+    made = config(depth=3, moe=MoEConfig(num_experts=4, every=2, expert_bias=False, **moe), **changes)
+    backward = []
+    for again in (False, True):
+        torch.manual_seed(0)
+        model = PretrainModel(made, 24, embed_dim=12 if work.contrastive_loss else None)
+        if again:
+            checkpoint_blocks(model.encoder)
+        counter = FlopCounterMode(display=False)
+        with mock.patch.object(F, "scaled_dot_product_attention", attention):
+            loss, _ = pretraining_step(made, work, model)
+            with counter:
+                loss.backward()
+        backward.append(counter.get_total_flops())
+    assert backward[1] - backward[0] == recomputed_flops(made, work)
+
+
+@pytest.mark.parametrize("cls_loss", [False, True])
+@pytest.mark.parametrize("name", ["pixels", "hog"])
+def test_other_targets_of_patches_against_torchs_counter(config, pretraining_step, name, cls_loss) -> None:
+    made, work = config(ffn="dense"), replace(STREAMS, cls_loss=cls_loss)
+    target = PixelTarget(4) if name == "pixels" else FeatureTarget(HOGTeacher(4))
+    model, counter = PretrainModel(made, target.outputs), FlopCounterMode(display=False)
+    expected = step_flops(made, work, target.outputs)
+    with mock.patch.object(F, "scaled_dot_product_attention", attention), counter:
+        loss, _ = pretraining_step(made, work, model, target)
         assert counter.get_total_flops() == expected.total
         loss.backward()
     assert counter.get_total_flops() == expected.training
@@ -103,10 +158,10 @@ def test_what_else_is_asked_of_pairs_against_torchs_counter(config, pretraining_
     work = Workload(batch_images=16, batch_pairs=64, image_mask=0.25, pair_image_mask=0.25, pair_text_mask=4 / 6,
                     embed_dim=12, **dict.fromkeys(asked, True))  # fmt: skip
     model = PretrainModel(made, 24, embed_dim=12)
-    expected = step_flops(made, work, num_codes=24)
+    expected = step_flops(made, work, 24)
     counter = FlopCounterMode(display=False)
     with mock.patch.object(F, "scaled_dot_product_attention", attention), counter:
-        loss = pretraining_step(made, work, model)
+        loss, _ = pretraining_step(made, work, model)
         assert counter.get_total_flops() == expected.total
         loss.backward()
     assert counter.get_total_flops() == expected.training

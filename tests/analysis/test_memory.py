@@ -1,5 +1,5 @@
 """Truth: the storages that autograd saves in a real step (torch.autograd.graph.saved_tensors_hooks), each counted once
-and parameters left out, and the row numbers that the experts' own backward keeps beside them.
+and parameters left out, and the routing that a step gives back.
 
 CUDA is played on the CPU: its fused attention and grouped products run here too, and LayerNorm is sent to fp32, as
 autocast does there. The formula must come within 2 %; what it leaves out are masks and the like, and that a router is
@@ -8,6 +8,7 @@ never quite balanced.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from unittest import mock
@@ -15,16 +16,20 @@ from unittest import mock
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, UntypedStorage
 
-import mm_mhmoe.analysis.memory as memory
+import mm_mhmoe.analysis.head_memory as head_memory
 import mm_mhmoe.nn.attention as attention
 import mm_mhmoe.objectives.masked as masked
-from mm_mhmoe.analysis.memory import Arithmetic, kept_bytes
-from mm_mhmoe.analysis.workload import Workload
+from mm_mhmoe.analysis.arithmetic import Arithmetic
+from mm_mhmoe.analysis.memory import kept_bytes
+from mm_mhmoe.analysis.workload import PatchTarget, Workload
 from mm_mhmoe.config import EncoderConfig, MoEConfig, TextConfig, VisionConfig
 from mm_mhmoe.models.tasks import PretrainModel
-from mm_mhmoe.nn import Experts
+from mm_mhmoe.models.teachers.pixels import PixelTeacher
+from mm_mhmoe.nn import Experts, Routing
+from mm_mhmoe.objectives.picture_targets import FeatureTarget, PixelTarget
+from mm_mhmoe.training.apply import checkpoint_blocks
 
 TOLERANCE = 0.02
 CODES = 128
@@ -69,36 +74,37 @@ def as_on(arithmetic: Arithmetic):
         yield
 
 
-def row_numbers(loss: Tensor) -> list[Tensor]:
-    """What nn.rows.Rows holds, wherever a backward function of the graph keeps one."""
-    found, seen, todo = [], set(), [loss.grad_fn]
-    while todo:
-        node = todo.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        rows = getattr(node, "rows", None)
-        found += [] if rows is None else [rows.source_N, rows.row_N, rows.first_S]
-        todo += [after for after, _ in node.next_functions]
-    return found
-
-
-def measured(config: EncoderConfig, work: Workload, arithmetic: Arithmetic, step) -> int:
-    torch.manual_seed(0)
-    model = PretrainModel(config, CODES, embed_dim=work.embed_dim if work.contrastive_loss else None)
-    own = {t.untyped_storage().data_ptr() for part in (model.parameters(), model.buffers()) for t in part}
-    saved: dict[int, Tensor] = {}  # the tensors stay alive, so that no address comes twice
+@contextmanager
+def saved_storages(own: Iterable[Tensor]) -> Iterator[dict[int, UntypedStorage]]:
+    """Fills with what autograd saves, `own` left out. The storages stay alive, so that no address comes twice."""
+    not_counted = {tensor.untyped_storage().data_ptr() for tensor in own}
+    saved: dict[int, UntypedStorage] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        if tensor.untyped_storage().data_ptr() not in own:
-            saved[tensor.untyped_storage().data_ptr()] = tensor.detach()
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in not_counted:
+            saved[storage.data_ptr()] = storage
         return tensor.detach()  # an output of the node that saves it would keep its graph alive for ever
 
-    with as_on(arithmetic), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = step(config, work, model)
-    for tensor in row_numbers(loss):
-        saved.setdefault(tensor.untyped_storage().data_ptr(), tensor)
-    return sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        yield saved
+
+
+def routing_tensors(routings: Sequence[Routing]) -> list[Tensor]:
+    found = [value for routing in routings for value in vars(routing).values() if isinstance(value, Tensor)]
+    return found + [tensor for routing in routings for tensor in routing_tensors(routing.pools) if routing.pools]
+
+
+def measured(config: EncoderConfig, work: Workload, arithmetic: Arithmetic, step, outputs=CODES, target=None) -> int:
+    torch.manual_seed(0)
+    model = PretrainModel(config, outputs, embed_dim=work.embed_dim if work.contrastive_loss else None)
+    if arithmetic.activation_checkpointing == "blocks":
+        checkpoint_blocks(model.encoder)
+    with saved_storages([*model.parameters(), *model.buffers()]) as saved, as_on(arithmetic):
+        _, routing = step(config, work, model, target)
+    for tensor in routing_tensors([layer.routing for layer in routing]):
+        saved.setdefault(tensor.untyped_storage().data_ptr(), tensor.untyped_storage())
+    return sum(storage.nbytes() for storage in saved.values())
 
 
 CASES = {
@@ -150,6 +156,42 @@ CASES |= {
     "multiway dense, own FFNs of pairs": (replace(make("dense"), multiway=True, vl_layers=1), STREAMS),
     "multiway mh_moe, own FFNs of pairs": (replace(make("mh_moe"), multiway=True, vl_layers=2), STREAMS),
 }
+
+
+def largest_block(config: EncoderConfig, work: Workload, arithmetic: Arithmetic, step) -> int:
+    """Every call of a block in a step once more, alone, as when it is computed again."""
+    torch.manual_seed(0)
+    model, calls = PretrainModel(config, CODES), []
+    hooks = [block.register_forward_pre_hook(lambda *call: calls.append(call)) for block in model.encoder.blocks]
+    with as_on(arithmetic):
+        step(config, work, model)
+    for hook in hooks:
+        hook.remove()
+    sizes = []
+    for block, (x_TD, *others) in calls:
+        own = [*block.parameters(), *block.buffers(), x_TD]
+        with as_on(arithmetic), saved_storages(own) as saved:
+            block(x_TD.detach().requires_grad_(), *others)
+        sizes.append(sum(storage.nbytes() for storage in saved.values()))
+    return max(sizes)
+
+
+RECOMPUTED = {
+    name: CASES[name]
+    for name in (
+        "dense",
+        "half sparse",
+        "moe, top_k",
+        "mh_moe, keep all",
+        "mh_moe, keep tokens",
+        "mh_moe, xmoe, many experts",
+        "mh_moe, sigmoid_bias, many experts",
+        "mh_moe, expert_choice, many experts",
+        "multiway dense, streams",
+        "multiway mh_moe, pairs",
+        "multiway mh_moe, own FFNs of pairs",
+    )
+}
 OBJECTIVES = {
     "captions": {"caption_loss": True},
     "contrastive": {"contrastive_loss": True},
@@ -177,7 +219,7 @@ ON_CPU = {
 @pytest.mark.parametrize("case", ON_CPU)
 def test_relative_positions_keep_scores(pretraining_step, case: str, arithmetic: Arithmetic) -> None:
     config, work = ON_CPU[case]
-    kept = kept_bytes(config, work, arithmetic, CODES).total
+    kept = kept_bytes(config, work, arithmetic, PatchTarget(outputs=CODES)).total
     assert kept == pytest.approx(measured(config, work, arithmetic, pretraining_step), rel=TOLERANCE)
 
 
@@ -185,7 +227,7 @@ def test_relative_positions_keep_scores(pretraining_step, case: str, arithmetic:
 @pytest.mark.parametrize("case", CASES)
 def test_a_step_keeps_what_the_formula_says(pretraining_step, case: str, arithmetic: Arithmetic) -> None:
     config, work = CASES[case]
-    kept = kept_bytes(config, work, arithmetic, CODES).total
+    kept = kept_bytes(config, work, arithmetic, PatchTarget(outputs=CODES)).total
     assert kept == pytest.approx(measured(config, work, arithmetic, pretraining_step), rel=TOLERANCE)
 
 
@@ -194,7 +236,7 @@ def test_a_step_keeps_what_the_formula_says(pretraining_step, case: str, arithme
 def test_what_else_is_asked_of_pairs(pretraining_step, case: str, arithmetic: Arithmetic) -> None:
     """Only routing, which is never quite balanced, makes a difference here."""
     config, work = OF_PAIRS[case]
-    kept = kept_bytes(config, work, arithmetic, CODES).total
+    kept = kept_bytes(config, work, arithmetic, PatchTarget(outputs=CODES)).total
     tolerance = TOLERANCE / 20 if config.ffn == "dense" else 0.75 * TOLERANCE
     assert kept == pytest.approx(measured(config, work, arithmetic, pretraining_step), rel=tolerance)
 
@@ -204,20 +246,45 @@ def test_what_else_is_asked_of_pairs(pretraining_step, case: str, arithmetic: Ar
 def test_many_logits_are_not_kept(pretraining_step, arithmetic: Arithmetic, limit: int, monkeypatch) -> None:
     """From 60,000 on those of captions are fused, from 30,000 those of patches and pairs' words too; text streams have
     19,200."""
-    assert memory.FUSED_FROM == masked.FUSED_FROM
+    assert head_memory.FUSED_FROM == masked.FUSED_FROM
     config, work = make("dense"), replace(STREAMS, caption_loss=True)
-    plain = kept_bytes(config, work, arithmetic, CODES)
-    for module in (memory, masked):
+    plain = kept_bytes(config, work, arithmetic, PatchTarget(outputs=CODES))
+    for module in (head_memory, masked):
         monkeypatch.setattr(module, "FUSED_FROM", limit)
-    fused = kept_bytes(config, work, arithmetic, CODES)
+    fused = kept_bytes(config, work, arithmetic, PatchTarget(outputs=CODES))
     assert fused.total == pytest.approx(measured(config, work, arithmetic, pretraining_step), rel=TOLERANCE / 20)
     assert plain.total - fused.total > TOLERANCE / 10 * plain.total
+
+
+@pytest.mark.parametrize("arithmetic", [CPU_FP32, CPU_BF16, CUDA_BF16], ids=["cpu-fp32", "cpu-bf16", "cuda-bf16"])
+@pytest.mark.parametrize("case", RECOMPUTED)
+def test_blocks_that_are_computed_again(pretraining_step, case: str, arithmetic: Arithmetic) -> None:
+    """Between the passes a step keeps what goes into every block; in the backward pass also one block's own."""
+    config, work = RECOMPUTED[case]
+    again = replace(arithmetic, activation_checkpointing="blocks")
+    kept = kept_bytes(config, work, again, PatchTarget(outputs=CODES))
+    between = measured(config, work, again, pretraining_step)
+    assert kept.total - kept.one_block == pytest.approx(between, rel=TOLERANCE)
+    assert kept.one_block == pytest.approx(largest_block(config, work, arithmetic, pretraining_step), rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("arithmetic", [CPU_FP32, CPU_BF16, CUDA_BF16], ids=["cpu-fp32", "cpu-bf16", "cuda-bf16"])
+@pytest.mark.parametrize("cls_loss", [False, True])
+@pytest.mark.parametrize("loss", ["mse", "cosine", "smooth_l1"])
+def test_other_targets_of_patches(pretraining_step, loss: str, cls_loss: bool, arithmetic: Arithmetic) -> None:
+    """Patches are 12 px wide and blocks small, so that a target of 432 values is no small part."""
+    config = replace(make("dense"), depth=1, vision=VisionConfig(image_size=48, patch_size=12))
+    work = replace(STREAMS, batch_images=128, cls_loss=cls_loss)
+    real = PixelTarget(12) if loss == "mse" else FeatureTarget(PixelTeacher(12), loss=loss)  # type: ignore[arg-type]
+    target = PatchTarget(outputs=real.outputs, loss=loss)  # type: ignore[arg-type]
+    kept = kept_bytes(config, work, arithmetic, target).total
+    assert kept == pytest.approx(measured(config, work, arithmetic, pretraining_step, real.outputs, real), rel=0.005)
 
 
 def test_one_part_too_many_or_too_few_would_show(pretraining_step) -> None:
     """The tolerance is smaller than every part that holds an activation of all tokens."""
     config, work = CASES["half sparse"]
-    kept = kept_bytes(config, work, CPU_FP32, CODES)
+    kept = kept_bytes(config, work, CPU_FP32, PatchTarget(outputs=CODES))
     for part in ("norms", "attention", "dense_ffn", "router", "experts", "head_and_merge", "task_heads"):
         assert getattr(kept, part) > TOLERANCE * kept.total
 

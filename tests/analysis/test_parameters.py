@@ -60,7 +60,7 @@ CASES = [
 def test_every_part_is_that_of_the_real_model(config, ffn, sub_ln, options) -> None:
     made = config(ffn=ffn, depth=3, sub_ln=sub_ln, moe=MoEConfig(**{"num_experts": 8, **options}))
     model = PretrainModel(made, 24)
-    counted = count_parameters(made, num_codes=24)
+    counted = count_parameters(made, 24)
     assert counted.by_part() == real(model)
     assert counted.total == sum(p.numel() for p in model.parameters())
     assert count_parameters(made).total == sum(p.numel() for p in build_encoder(made).parameters())
@@ -72,9 +72,9 @@ def test_multiway_has_the_parts_twice(config, ffn, pools) -> None:
     moe = MoEConfig(num_experts=8, shared_experts=1, pools=pools)
     made = config(ffn=ffn, depth=3, multiway=True, moe=moe)
     made = replace(made, text=replace(made.text, positions=20))
-    counted = count_parameters(made, num_codes=24)
+    counted = count_parameters(made, 24)
     assert counted.by_part() == real(PretrainModel(made, 24))
-    plain = count_parameters(replace(made, multiway=False), num_codes=24)
+    plain = count_parameters(replace(made, multiway=False), 24)
     assert counted.attention == 2 * plain.attention and counted.norms - plain.norms == plain.norms
     twice = 2 if pools == "modality" else 1
     assert counted.experts == twice * plain.experts and counted.router == twice * plain.router
@@ -86,7 +86,7 @@ def test_multiway_has_the_parts_twice(config, ffn, pools) -> None:
 @pytest.mark.parametrize("vl_layers", [1, 3])
 def test_pairs_have_a_third_ffn_in_the_last_layers(config, ffn, vl_layers) -> None:
     made = config(ffn=ffn, depth=4, multiway=True, vl_layers=vl_layers, moe=MoEConfig(num_experts=8))
-    counted = count_parameters(made, num_codes=24)
+    counted = count_parameters(made, 24)
     assert counted.by_part() == real(PretrainModel(made, 24))
     plain = count_parameters(replace(made, vl_layers=0))
     sparse = {1: 1, 3: 2}[vl_layers] if ffn != "dense" else 0  # blocks 2 and 4 are sparse
@@ -99,7 +99,7 @@ def test_pairs_have_a_third_ffn_in_the_last_layers(config, ffn, vl_layers) -> No
 @pytest.mark.parametrize("kind", ["layer", "shared"])
 def test_relative_positions_and_layer_scale(config, kind: str, multiway: bool) -> None:
     made = config(ffn="mh_moe", multiway=multiway, relative_positions=kind, image_positions=False, layer_scale=0.1)
-    assert count_parameters(made, num_codes=24).by_part() == real(PretrainModel(made, 24))
+    assert count_parameters(made, 24).by_part() == real(PretrainModel(made, 24))
 
 
 def test_active_leaves_out_the_experts_that_a_token_cannot_reach(config) -> None:
@@ -183,6 +183,6 @@ def test_multi_modal_models_of_the_paper(experts: int) -> None:
 
 def test_heads_of_pairs(config) -> None:
     made = config()
-    counted = count_parameters(made, num_codes=24, embed_dim=6)
+    counted = count_parameters(made, 24, embed_dim=6)
     assert counted.by_part() == real(PretrainModel(made, 24, embed_dim=6))
-    assert counted.task_heads > count_parameters(made, num_codes=24).task_heads
+    assert counted.task_heads > count_parameters(made, 24).task_heads

@@ -7,17 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
-from mm_mhmoe.analysis.memory import Arithmetic
+from mm_mhmoe.analysis.arithmetic import Arithmetic
 from mm_mhmoe.analysis.mesh import Mesh
 from mm_mhmoe.analysis.plan import make_plan
-from mm_mhmoe.analysis.workload import Workload
+from mm_mhmoe.analysis.workload import PatchTarget, Workload
 from mm_mhmoe.commands.parser import configured
 from mm_mhmoe.commands.plan import resized
 from mm_mhmoe.commands.plan_tables import amount
 from mm_mhmoe.commands.pretrain import pretrain
 from mm_mhmoe.commands.sources import config_path
 from mm_mhmoe.config import PRESETS, EncoderConfig, MoEConfig
+from mm_mhmoe.models.teachers.hog import HOGTeacher
+from mm_mhmoe.objectives.picture_targets import PixelTarget
 
 
 def test_json_is_the_plan_of_the_options(call, tmp_path: Path) -> None:
@@ -31,7 +34,7 @@ def test_json_is_the_plan_of_the_options(call, tmp_path: Path) -> None:
         Workload(batch_images=32, batch_texts=0, batch_pairs=32),
         mesh=Mesh(dp=1, fsdp=2, ep=4),
         arithmetic=Arithmetic(precision="32-true", device="cuda"),
-        num_codes=8192,
+        target=PatchTarget(outputs=8192),
     )
     assert json.loads(file.read_text()) == json.loads(json.dumps(expected.to_dict()))
     for number in (expected.parameters.total, expected.step.training, expected.parameters.active):
@@ -49,6 +52,40 @@ def test_a_run_can_be_planned_from_its_configuration(call, tmp_path: Path) -> No
     assert values["workload"] == {name: arguments[name] for name in Workload.__dataclass_fields__}
     assert values["workload"]["cls_loss"] is True and values["arithmetic"]["device"] == "cpu"
     assert "{batch_images} pictures, {batch_texts} texts, {batch_pairs} pairs".format(**arguments) in out
+
+
+@pytest.mark.parametrize("kind", ["pixels", "features"])
+def test_targets_and_checkpointing_of_a_run(call, tmp_path: Path, kind: str) -> None:
+    """Widths are those of the targets that a run builds."""
+    target = PatchTarget(outputs=PixelTarget(16).outputs, loss="mse")
+    values = yaml.safe_load(config_path("demo/pretrain.yaml").read_text())
+    values |= {"image_target": kind, "run": {"activation_checkpointing": "blocks"}}
+    if kind == "features":
+        target = PatchTarget(outputs=HOGTeacher(16).dim, loss="cosine")
+        values["teacher"] = "hog"
+    run, file = tmp_path / "run.yaml", tmp_path / "plan.json"
+    run.write_text(yaml.safe_dump(values))
+    assert call("plan", "--run_config", run, "--json", file)[0] == 0
+    arguments = configured(pretrain, run)
+    expected = make_plan(
+        arguments["encoder"],
+        Workload(**{name: arguments[name] for name in Workload.__dataclass_fields__}),
+        arithmetic=Arithmetic(precision="bf16-mixed", device="cuda", activation_checkpointing="blocks"),
+        target=target,
+    )
+    assert json.loads(file.read_text()) == json.loads(json.dumps(expected.to_dict()))
+
+
+def test_options_of_targets_and_checkpointing(call, tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    words = "--image_target features --teacher timm:NAME --teacher_dim 7 --feature_loss smooth_l1"
+    code, out, _ = call("plan", *words.split(), "--activation_checkpointing", "blocks", "--json", file)
+    values = json.loads(file.read_text())
+    assert code == 0 and values["image_target"] == {"outputs": 7, "loss": "smooth_l1"}
+    step = values["flops_per_step_and_device"]
+    assert values["flops_per_step"] == step["training"] + step["recomputed"] and step["recomputed"] > 0
+    for told in (amount(step["recomputed"]), amount(values["activation_bytes"]["one_block"], "B")):
+        assert told in out
 
 
 def test_a_preset_replaces_what_it_changes_and_keeps_the_rest() -> None:
@@ -69,6 +106,9 @@ def test_a_preset_replaces_what_it_changes_and_keeps_the_rest() -> None:
         ("--batch_images 0 --batch_texts 0 --batch_pairs 0", ["batch_images", "all 0"]),
         ("--preset base --run_config x.yaml", ["preset=base", "run_config=x.yaml"]),
         ("--precision 16-mixed --device cpu", ["16-mixed", "32-true"]),
+        ("--image_target features --teacher timm:NAME", ["teacher=timm:NAME", "teacher_dim"]),
+        ("--teacher hog", ["teacher=hog", "image_target=codes", "leave them out"]),
+        ("--num_codes 0", ["0 outputs"]),
     ],
 )
 def test_errors_are_one_sentence(call, words: str, parts: list[str]) -> None:

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from mm_mhmoe.analysis.arithmetic import Arithmetic
 from mm_mhmoe.analysis.cost import step_flops
-from mm_mhmoe.analysis.memory import Arithmetic, kept_bytes
+from mm_mhmoe.analysis.memory import kept_bytes
 from mm_mhmoe.analysis.mesh import Mesh
 from mm_mhmoe.analysis.parameters import count_parameters
 from mm_mhmoe.analysis.plan import make_plan
-from mm_mhmoe.analysis.workload import Workload
+from mm_mhmoe.analysis.workload import PatchTarget, Workload
 from mm_mhmoe.commands.finetune import retrieval
 from mm_mhmoe.commands.parser import configured
 from mm_mhmoe.commands.plan_tables import amount
@@ -73,7 +74,7 @@ def test_the_cost_that_is_told(named) -> None:
         Workload(**{k: values[k] for k in (*STREAMS, "image_mask", "text_mask", "pair_image_mask", "pair_text_mask")}),
         mesh=Mesh(dp=8),
         arithmetic=Arithmetic(precision="bf16-mixed", device="cuda"),
-        num_codes=8192,
+        target=PatchTarget(outputs=8192),
     ).to_dict()
     check_told(content, made, f"--run_config configs/pretrain/{name}.yaml --devices 8")
     assert made["bytes_per_device"]["total"] < 80e9, "more than the hardware that is named"
@@ -89,7 +90,7 @@ def test_the_cost_that_a_small_one_tells(name: str) -> None:
         Workload(**{k: values[k] for k in (*STREAMS, "image_mask", "text_mask", "pair_image_mask", "pair_text_mask")}),
         mesh=Mesh(dp=1),
         arithmetic=Arithmetic(precision=precision, device=device),
-        num_codes=codes,
+        target=PatchTarget(outputs=codes),
     ).to_dict()
     check_told(content, made, f"--run_config configs/pretrain/{name}.yaml --devices 1")
     assert (values["run"].precision, values["run"].accelerator) == (precision, "gpu" if device == "cuda" else "cpu")

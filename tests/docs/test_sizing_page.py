@@ -30,6 +30,18 @@ def test_commands_print_what_the_page_shows(monkeypatch, capsys, words: str, sho
     assert printed == shown.rstrip("\n").splitlines()
 
 
+def test_what_activation_checkpointing_changes(monkeypatch, capsys) -> None:
+    """Of the run that the page shows."""
+    (words,) = [words for words, _ in SHOWN if words.startswith("plan")]
+    (told,) = re.findall(r"keeps (.+?) in place of\s+(.+?), for (\d+) in place of (\d+) TFLOPs", PAGE)
+    found = []
+    for more in ("--activation_checkpointing blocks", ""):
+        cli.run([*words.split(), *more.split()])
+        out = capsys.readouterr().out
+        found += re.findall(r"kept for backward +(.+B)", out) + re.findall(r"on all devices +(\d+) T", out)
+    assert told == (found[0], found[2], found[1], found[3])
+
+
 def test_code_prints_what_its_comments_say() -> None:
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     out = io.StringIO()

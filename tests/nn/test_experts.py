@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from mm_mhmoe.nn import Experts, Rows
 
@@ -79,6 +80,47 @@ def test_equals_one_row_at_a_time(counts, kind):
     true = value_and_grads(lambda rows: by_hand(experts, rows, counts), experts, x)
     for a, b in zip(ours, true, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "frozen",
+    [
+        ("w1_EdF", "b1_EF"),
+        ("w2_EFd", "b2_Ed"),
+        ("norm_scale_EF", "norm_bias_EF"),
+        ("w1_EdF", "b1_EF", "w2_EFd", "b2_Ed", "norm_scale_EF", "norm_bias_EF"),
+        ("w1_EdF", "norm_scale_EF"),
+        ("x",),
+    ],
+    ids="+".join,
+)
+def test_what_is_frozen_costs_no_product(kind, frozen):
+    """The other gradients stay the same, bit by bit, and torch's counter finds fewer FLOPs: two for each row, input and
+    output of a product that is left out. The bias of the first product is a row of its matrix, so both must be frozen.
+    """
+    counts = [3, 0, 5, 1]
+
+    def backward(without):
+        experts, x = make(**kind), torch.linspace(-2, 2, 9 * 16).view(9, 16).requires_grad_("x" not in without)
+        for name, parameter in experts.named_parameters():
+            parameter.requires_grad_(name not in without)
+        y, counter = experts(x, in_order(counts)), FlopCounterMode(display=False)
+        with counter:
+            y.square().sum().backward()
+        named = {"x": x, **dict(experts.named_parameters())}
+        return {name: value.grad for name, value in named.items()}, counter.get_total_flops()
+
+    every, all_flops = backward(())
+    some, flops = backward(frozen)
+    for name, grad in every.items():
+        assert grad.any()
+        assert some[name] is None if name in frozen else torch.equal(some[name], grad)
+    columns = 48 if kind.get("activation") == "swiglu" else 24
+    inputs = 17 if kind.get("bias", True) else 16
+    products = {("w1_EdF", "b1_EF"): inputs * columns, ("w2_EFd",): 24 * 16, ("x",): 16 * columns}
+    left_out = [size for of, size in products.items() if {*of} & {*every} <= {*frozen}]
+    assert all_flops - flops == 2 * 9 * sum(left_out)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -174,7 +216,8 @@ def test_what_is_kept_for_the_backward_pass(activation, columns, sub_ln, dtype):
     def kept(keep):
         experts = make(2, 16, 32, dtype, activation=activation, sub_ln=sub_ln, keep=keep)
         x = torch.randn(512, 16, dtype=dtype, requires_grad=True)
-        return saved(lambda: experts(x, in_order([256, 256])), experts.parameters())[0]
+        row_numbers = 512 * 8  # in_order has them once
+        return saved(lambda: experts(x, in_order([256, 256])), experts.parameters())[0] - row_numbers
 
     size = torch.finfo(dtype).bits // 8
     assert kept("tokens") == 512 * 16 * size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from mm_mhmoe.config import MoEConfig
 from mm_mhmoe.models.tasks import PretrainModel
+from mm_mhmoe.nn import DroplessDispatcher
 from mm_mhmoe.training.apply import checkpoint_blocks, compile_blocks, encoders
 
 
@@ -68,3 +70,21 @@ def test_compiled_blocks_give_the_same(config, stream, multiway: bool) -> None:
     for one, other in zip(before, after, strict=True):
         if one is not None and other is not None:
             torch.testing.assert_close(one, other)
+
+
+def test_recomputed_blocks_keep_no_rows_of_experts(config, stream, monkeypatch) -> None:
+    """The row numbers of a block's experts are gone when its forward pass is over: weak references see it."""
+    model = PretrainModel(config(moe=MoEConfig(num_experts=4, every=1)), 8)
+    checkpoint_blocks(model.encoder)
+    made: list[weakref.ref[torch.Tensor]] = []
+    dispatch = DroplessDispatcher.dispatch
+
+    def noted(*arguments):
+        here_Sd, plan = dispatch(*arguments)
+        made.extend(weakref.ref(tensor) for tensor in plan.rows.tensors)
+        return here_Sd, plan
+
+    monkeypatch.setattr(DroplessDispatcher, "dispatch", noted)
+    output = model.encoder(stream(rows=4))
+    assert output.streams[0].image_BND.requires_grad and len(made) == 2 * 3
+    assert not any(reference() is not None for reference in made)

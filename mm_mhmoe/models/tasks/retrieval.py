@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mm_mhmoe.batch import Images, ImageTextBatch, Texts
 from mm_mhmoe.config import EncoderConfig
-from mm_mhmoe.models.encoder import EncoderOutput
+from mm_mhmoe.models.encoder import EncoderOutput, cls_state
 from mm_mhmoe.models.heads import ContrastiveHead, MatchHead
 from mm_mhmoe.models.tasks.base import TaskModel
 
@@ -37,27 +37,27 @@ class RetrievalModel(TaskModel):
         output = self.encoder(ImageTextBatch(images=pairs.images), ImageTextBatch(texts=pairs.texts))
         image_BND, text_BLD = output.streams[0].image_BND, output.streams[1].text_BLD
         assert image_BND is not None and text_BLD is not None
-        return self.head.embed_image(image_BND[:, 0]), self.head.embed_text(text_BLD[:, 0]), output
+        return self.head.embed_image(cls_state(image_BND)), self.head.embed_text(cls_state(text_BLD)), output
 
     @torch.no_grad()
     def embed_images(self, images: Images) -> Tensor:
         """L2-normalised (B, P)."""
         image_BND = self.encoder(ImageTextBatch(images=images)).streams[0].image_BND
         assert image_BND is not None
-        return self.head.embed_image(image_BND[:, 0])
+        return self.head.embed_image(cls_state(image_BND))
 
     @torch.no_grad()
     def embed_texts(self, texts: Texts) -> Tensor:
         """L2-normalised (B, P)."""
         text_BLD = self.encoder(ImageTextBatch(texts=texts)).streams[0].text_BLD
         assert text_BLD is not None
-        return self.head.embed_text(text_BLD[:, 0])
+        return self.head.embed_text(cls_state(text_BLD))
 
     def pair_cls(self, pairs: ImageTextBatch) -> Tensor:
         """[CLS] of picture and text in one row (B, D), which the match head reads."""
         image_BND = self.encoder(pairs).streams[0].image_BND
         assert image_BND is not None
-        return image_BND[:, 0]
+        return cls_state(image_BND)
 
     @torch.no_grad()
     def rescore(self, pairs: ImageTextBatch, cosine_B: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mm_mhmoe.batch import ImageTextBatch
 from mm_mhmoe.config import EncoderConfig
-from mm_mhmoe.models.encoder import EncoderOutput
+from mm_mhmoe.models.encoder import EncoderOutput, cls_state
 from mm_mhmoe.models.heads import AnswerHead
 from mm_mhmoe.models.tasks.base import TaskModel
 
@@ -33,7 +33,7 @@ class VQAModel(TaskModel):
         image_BND = output.streams[0].image_BND
         if image_BND is None or output.streams[0].text_BLD is None:
             raise ValueError("VQAModel: the batch needs pictures and questions; one of them is missing")
-        return self.head(image_BND[:, 0]), output
+        return self.head(cls_state(image_BND)), output
 
     @torch.no_grad()
     def answer_logits(self, pairs: ImageTextBatch) -> Tensor:
