@@ -103,6 +103,13 @@ def pretrain(
             f"caption_loss, contrastive_loss and itm_loss learn from pairs, but batch_pairs={batch_pairs}; "
             "set it to 2 or more"
         )
+    rows = {"images": batch_images, "texts": batch_texts, "pairs": batch_pairs}
+    for name in loss_weights or {}:
+        stream = name.partition("_")[0]
+        if rows.get(stream) == 0:
+            raise ValueError(
+                f"loss_weights: {name} is no loss of this run, because batch_{stream}=0; leave one of them out"
+            )
     if not open_run(out, "pretrain", arguments):
         print(f"pretrain: {out} is finished")
         return
