@@ -7,7 +7,7 @@ from pathlib import Path
 from mm_mhmoe_data.pipeline import ShardDataset
 from mm_mhmoe_data.tokenizer import TOKENIZER_FILE, Tokenizer
 from mm_mhmoe_eval.comparison import System, compare, read_systems
-from mm_mhmoe_eval.report.galleries import CardGallery, galleries
+from mm_mhmoe_eval.report.galleries import VIEWS, CardGallery, galleries
 from mm_mhmoe_eval.report.record_page import RecordPage, write_records_page
 from mm_mhmoe_eval.report_data import ExpertMapSection, PictureURI, picture_uri
 from mm_mhmoe_eval.results import ResultRecord
@@ -44,7 +44,9 @@ def eval_report(
     """
     systems = read_systems(records)
     tables = compare(systems, metrics.split(",") if isinstance(metrics, str) else metrics)
-    logged = [table.task for table in tables if any(system.samples(table.task) for system in systems)]
+    kinds = {record.task: record.kind for system in systems for record in system.records}
+    with_pictures = [table.task for table in tables if kinds[table.task] in VIEWS]
+    logged = [task for task in with_pictures if any(system.samples(task) for system in systems)]
     shown: dict[str, list[CardGallery]] = {}
     section, notes = None, []
     if samples and logged:
@@ -54,14 +56,14 @@ def eval_report(
             scored = [system for system in systems if system.of(task)]
             record = next(record for system in scored for record in system.of(task))
             place = _places(dataset, record)
-            shown[task] = galleries(task, record.kind, scored, _pictures(dataset, place), count=samples)
+            shown[task] = galleries(task, kinds[task], scored, _pictures(dataset, place), count=samples)
             drawn += [place[key] for gallery in shown[task] for card in gallery.cards for key in card.keys]
         section = _maps(systems, dataset, list(dict.fromkeys(drawn))[:maps])
         if maps and section is None:
             notes.append(
                 "No expert maps: none of the models is a sparse one that reads texts and whose directory is there."
             )
-    elif samples:
+    elif samples and with_pictures:
         notes.append("No answers are shown: the records were made without --log_samples.")
     page = RecordPage(title=title, systems=systems, tables=tables, galleries=shown, expert_maps=section, notes=notes)
     write_records_page(page, out)
