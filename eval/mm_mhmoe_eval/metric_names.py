@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 _LOWER_IS_BETTER = ("perplexity", "_rank", "_nats", "nats_per_token", "bits_per_byte")
+_UP_TO_100 = ("bleu", "chrf", "ter")  # lm-eval's metrics of translations
+_LESS_IS_BETTER = ("ter", "brier_score")
 _COUNTS = (
     "_count",
     "_queries",
@@ -19,7 +21,8 @@ _CHANCE, _RECALL = "_chance@", "_recall@"
 
 def is_share(name: str) -> bool:
     """Whether the metric is a fraction, to be printed as percent."""
-    return not name.endswith((*_LOWER_IS_BETTER, *_COUNTS))
+    stem = _stem(name)
+    return not stem.endswith((*_LOWER_IS_BETTER, *_COUNTS)) and stem not in _UP_TO_100
 
 
 def shown(name: str, value: float, digits: int = 1) -> str:
@@ -28,7 +31,13 @@ def shown(name: str, value: float, digits: int = 1) -> str:
 
 
 def lower_is_better(name: str) -> bool:
-    return name.endswith(_LOWER_IS_BETTER)
+    stem = _stem(name)
+    return stem.endswith(_LOWER_IS_BETTER) or stem in _LESS_IS_BETTER
+
+
+def _stem(name: str) -> str:
+    """Without the filter of lm-eval's `metric,filter`, which changes neither unit nor direction."""
+    return name.partition(",")[0]
 
 
 def scored_per_sample(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -144,11 +145,11 @@ def evaluate(
 
 def write_evaluation(evaluation: Evaluation, directory: str | Path, *, log_samples: bool = False) -> Path:
     """Writes `<task>.json`, beside it the kind's further files (`<task>.results.json`), and on demand
-    `<task>.samples.jsonl`; returns the record's path.
+    `<task>.samples.jsonl`; returns the record's path. Of a task's name, signs with a meaning in paths become `_`.
 
     The record is written last, so that where it is, the others are whole.
     """
-    name, directory = evaluation.record.task, Path(directory)
+    name, directory = re.sub(r"[^\w.-]", "_", evaluation.record.task), Path(directory)
     for ending, text in evaluation.files.items():
         write_text_atomic(directory / f"{name}.{ending}", text)
     if log_samples:

@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 
 import torch
 from mm_mhmoe_data.tokenizer import TOKENIZER_FILE, Tokenizer
+from mm_mhmoe_eval.harness import PREFIX, evaluate_lm_eval
 from mm_mhmoe_eval.libraries import LIBRARIES, load_library_model, pair_flops
 from mm_mhmoe_eval.metric_names import is_share, shown
 from mm_mhmoe_eval.results import ResultRecord, sha256_file
-from mm_mhmoe_eval.runner import ModelFacts, evaluate, write_evaluation
+from mm_mhmoe_eval.runner import Evaluation, ModelFacts, evaluate, write_evaluation
 from mm_mhmoe_eval.tasks import list_tasks, load_task
 from rich.console import Console
 from rich.table import Table
@@ -33,6 +34,8 @@ def evaluate_model(
     log_samples: bool = False,
     seed: int | None = None,
     workers: int | None = None,
+    include_path: Path | None = None,
+    num_fewshot: int | None = None,
 ) -> None:
     """Scores a model and writes one JSON record a task, and what the task's kind writes besides (for VQA the results
     file that the VQA server takes).
@@ -44,6 +47,7 @@ def evaluate_model(
             where WEIGHTS is a tag of open_clip's (downloaded once) or a file; with /random at the end, they are random.
         tasks: names or .yaml files of tasks, separated by commas, e.g. retrieval_openclipart; a retrieval task needs
             a retrieval model, a vqa task a VQA model, a masked task a pretrained one that was not fine-tuned.
+            lm_eval:TASK is a task of EleutherAI's lm-eval (pip install 'mm-mhmoe[lm-eval]'), for a language model.
         output_path: directory for the records.
         data_dir: directory that the paths in the task's YAML start from; without it, the shipped demo data.
         batch_size: pairs at a time.
@@ -54,16 +58,20 @@ def evaluate_model(
         seed: of the run that made the model, for the record; without it, the one in the model's config.json.
         workers: processes that read and decode ahead; without it, one beside a GPU, and none on a CPU, whose cores the
             model needs.
+        include_path: folder of lm-eval tasks of your own, a YAML file each.
+        num_fewshot: examples before each question of lm-eval's tasks; without it, as many as the task says.
     """
     names = tasks.split(",") if isinstance(tasks, str) else tasks
-    todo = [load_task(name) for name in names]
-    if not todo:
+    todo = [load_task(name) for name in names if not name.startswith(PREFIX)]
+    of_lm_eval = [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]
+    if not names:
         raise ValueError(f"tasks is empty; known are {', '.join(list_tasks())}")
     masked = any(task.kind == "masked" for task in todo)
     judged = library_model(model) if model.startswith(LIBRARIES) else own_model(model, visual_tokenizer, masked=masked)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     judged.model.to(device)
     console = Console()
+    made_with = judged.seed if seed is None else seed
     for task in todo:
         evaluation = evaluate(
             judged.model,
@@ -74,12 +82,31 @@ def evaluate_model(
             batch_size=batch_size,
             limit=limit,
             device=device,
-            seed=judged.seed if seed is None else seed,
+            seed=made_with,
             workers=int(device.type == "cuda") if workers is None else workers,
         )
-        path = write_evaluation(evaluation, output_path, log_samples=log_samples)
-        print_record(evaluation.record, console)
-        console.print(f"record: {path}", highlight=False, style="dim")
+        _keep(evaluation, output_path, console, log_samples=log_samples)
+    if of_lm_eval:
+        found = evaluate_lm_eval(
+            judged.model,
+            of_lm_eval,
+            facts=judged.facts,
+            tokenizer=judged.tokenizer,
+            include_path=include_path,
+            num_fewshot=num_fewshot,
+            batch_size=batch_size,
+            limit=limit,
+            device=device,
+            seed=made_with,
+        )
+        for evaluation in found:
+            _keep(evaluation, output_path, console, log_samples=log_samples)
+
+
+def _keep(evaluation: Evaluation, output_path: Path, console: Console, *, log_samples: bool) -> None:
+    path = write_evaluation(evaluation, output_path, log_samples=log_samples)
+    print_record(evaluation.record, console)
+    console.print(f"record: {path}", highlight=False, style="dim")
 
 
 def print_record(record: ResultRecord, console: Console) -> None:

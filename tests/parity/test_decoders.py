@@ -1,12 +1,16 @@
 """Truth: LlamaForCausalLM, GPT2LMHeadModel and MixtralForCausalLM of transformers 5.24.0 with random weights.
 
-The golden values were made by tests/golden/make_decoders.py.
+The golden values were made by tests/golden/make_decoders.py; those of lm-eval's own model of the same Llama by
+tests/golden/make_lm_eval.py.
 """
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from mm_mhmoe_eval.harness.answers import log_likelihoods, wanted, write
+from mm_mhmoe_eval.harness.rows import pair_ids, pair_rows, rolling_rows, text_ids
 from safetensors.torch import load_file
 
 from mm_mhmoe.batch import ImageTextBatch, Texts
@@ -14,6 +18,7 @@ from mm_mhmoe.config import EncoderConfig, MoEConfig, TextConfig
 from mm_mhmoe.models.tasks.language import LanguageModel
 
 GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "decoders.safetensors")
+LM_EVAL = json.loads((Path(__file__).parents[1] / "golden" / "lm_eval.json").read_text())
 TOKENS = "encoder.text.tokens.weight"
 
 SHARED = {
@@ -116,3 +121,44 @@ def test_the_same_logits_token_by_token_from_the_cache(name):
         output, cache = model.encoder.decode(ImageTextBatch(texts=texts, causal_text=True), cache)
         parts.append(model.head(output.streams[0].text_BLD))
     torch.testing.assert_close(torch.cat(parts, dim=1), GOLDEN[f"{name}.written"], rtol=1e-5, atol=1e-5)
+
+
+class Words:
+    """A token a word: w5 to w39."""
+
+    def encode_all(self, texts):
+        return [[int(word[1:]) for word in text.split()] for text in texts]
+
+    def decode(self, ids):
+        return " ".join(f"w{index}" for index in ids if index > 4)
+
+    def __len__(self):
+        return 40
+
+
+HOW = {"batch_size": 4, "device": "cpu"}
+
+
+def test_the_same_log_likelihoods_of_continuations_as_lm_evals_own_model():
+    """Also of contexts that are longer than the model."""
+    arguments, answers = zip(*((one["arguments"], one["answer"]) for one in LM_EVAL["loglikelihood"]), strict=True)
+    rows = [pair_rows(*pair_ids(Words(), *pair), 16) for pair in arguments]
+    found = log_likelihoods(model_of("llama"), rows, **HOW)
+    assert [nats for nats, _ in found] == pytest.approx([nats for nats, _ in answers], abs=1e-4)
+    assert [likeliest for _, likeliest in found] == [likeliest for _, likeliest in answers]
+    assert any(likeliest for _, likeliest in answers)
+
+
+def test_the_same_log_likelihoods_of_whole_texts():
+    """Also of texts that are longer than the model."""
+    rows = [rolling_rows(text_ids(Words(), *one["arguments"]), 16) for one in LM_EVAL["loglikelihood_rolling"]]
+    found = log_likelihoods(model_of("llama"), rows, **HOW)
+    answers = [one["answer"] for one in LM_EVAL["loglikelihood_rolling"]]
+    assert [nats for nats, _ in found] == pytest.approx(answers, abs=1e-4)
+
+
+def test_the_same_is_written():
+    contexts, settings = zip(*(one["arguments"] for one in LM_EVAL["generate_until"]), strict=True)
+    assert len({str(asked) for asked in settings}) == 1
+    written = dict(write(model_of("llama"), Words(), contexts, wanted(**settings[0]), **HOW))
+    assert [written[n] for n in range(len(contexts))] == [one["answer"] for one in LM_EVAL["generate_until"]]

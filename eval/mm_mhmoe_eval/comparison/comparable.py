@@ -42,6 +42,7 @@ def _difference(a: ResultRecord, b: ResultRecord) -> str | None:
 
 
 def _data(record: ResultRecord) -> dict[str, str]:
-    """Checksums of what is scored. Perplexities depend on the tokenizers too: they are means over tokens."""
-    per_token = any(name.endswith("perplexity") for name in record.metrics)
+    """Checksums of what is scored. Perplexities depend on the tokenizers too: they are means over tokens, except for
+    lm-eval's, which are means over words, bytes or documents."""
+    per_token = record.kind != "lm_eval" and any(name.endswith("perplexity") for name in record.metrics)
     return {name: sha for name, sha in record.checksums.items() if per_token or name.startswith("test")}

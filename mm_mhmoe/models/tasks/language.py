@@ -1,12 +1,12 @@
 """The language model: the encoder's blocks on texts, in which every token sees those before it only.
 
-Shapes: B batch, L text length, D model dim, V vocabulary.
+Shapes: B batch, L text length, D model dim, V vocabulary, M places of tokens that are predicted.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -62,16 +62,31 @@ class LanguageModel(TaskModel):
     @torch.no_grad()
     def token_nats(self, texts: Texts) -> Tensor:
         """Cross-entropy of every token but the first from those before it, in nats: (B, L - 1), 0 at padding."""
+        nats = [F.cross_entropy(logits, targets, reduction="none") for logits, targets in self._logits(texts)]
+        return _in_place(torch.cat(nats), texts)
+
+    @torch.no_grad()
+    def token_predictions(self, texts: Texts) -> tuple[Tensor, Tensor]:
+        """`token_nats`, and whether each token is the likeliest at its place: (B, L - 1) both; false at padding."""
+        found = [
+            (F.cross_entropy(logits, targets, reduction="none"), logits.argmax(dim=1) == targets)
+            for logits, targets in self._logits(texts)
+        ]
+        nats, likeliest = zip(*found, strict=True)
+        return _in_place(torch.cat(nats), texts), _in_place(torch.cat(likeliest), texts)
+
+    def _logits(self, texts: Texts) -> Iterator[tuple[Tensor, Tensor]]:
+        """Logits (M, V) in fp32 and the tokens (M,) that they are about: all but first tokens and padding, in parts."""
         states_BLD, _ = self(texts)
         head, wanted_BL = self.head, texts.valid_BL[:, 1:]
         states_MD, targets_M = states_BLD[:, :-1][wanted_BL], texts.ids_BL[:, 1:][wanted_BL]
-        parts = [
-            F.cross_entropy(head(states).float(), targets, reduction="none")
-            for states, targets in zip(states_MD.split(_ROWS), targets_M.split(_ROWS), strict=True)
-        ]
-        nats_BL = torch.zeros(wanted_BL.shape, device=states_BLD.device)
-        nats_BL[wanted_BL] = torch.cat(parts)
-        return nats_BL
+        for states, targets in zip(states_MD.split(_ROWS), targets_M.split(_ROWS), strict=True):
+            yield head(states).float(), targets
+
+
+def _in_place(values_M: Tensor, texts: Texts) -> Tensor:
+    wanted_BL = texts.valid_BL[:, 1:]
+    return values_M.new_zeros(wanted_BL.shape).masked_scatter(wanted_BL, values_M)
 
 
 def _check(config: EncoderConfig) -> None:
