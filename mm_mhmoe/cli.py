@@ -135,7 +135,7 @@ SUMMARIES = {
     "vqkd": "Train the visual tokenizer that gives patches their codes.",
     "vqkd-view": "Show what a visual tokenizer's codes keep of pictures, and which are used.",
     "import vqkd": "A visual tokenizer of BEiT-v2 (VQ-KD), as released.",
-    "plan": "What a pretraining run costs: parameters, FLOPs, memory on each device.",
+    "plan": "What a run of pretrain or lm costs: parameters, FLOPs, memory on each device.",
     "parity": "Solve the size of experts for equal FLOPs or parameters.",
     "pretrain": "Masked pretraining on pictures, texts and pairs.",
     "lm": "Train a language model on texts of one or several languages.",

@@ -72,10 +72,18 @@ def block_bytes(
     return BlockBytes(
         inputs=inputs,
         split_inputs=inputs if config.multiway and _is_copied(streams) else 0,
-        norms=tokens * (FP32 * config.dim + 2 * STATISTICS) + scaled,
+        norms=tokens * (FP32 * config.dim + 2 * norm_bytes(config, arithmetic)) + scaled,
         attention=_attention(config, streams, arithmetic),
         **inner,
     )
+
+
+def norm_bytes(config: EncoderConfig, arithmetic: Arithmetic) -> int:
+    """What a norm that reads the residual stream keeps of a row beside it: its statistics. RMSNorm has one, and on
+    CPUs, where torch computes it step by step, keeps what it scales as well; its kernel on CUDA is not measured."""
+    if config.norm == "layer":
+        return STATISTICS
+    return FP32 + (FP32 * config.dim if arithmetic.device == "cpu" else 0)
 
 
 def _attention(config: EncoderConfig, streams: Sequence[Stream], arithmetic: Arithmetic) -> int:

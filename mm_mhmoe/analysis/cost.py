@@ -65,20 +65,21 @@ class StepFlops(TokenFlops):
 
 
 def step_flops(config: EncoderConfig, workload: Work, image_outputs: int, *, ranks: int = 1) -> StepFlops:
-    """Matrix products of one process's step of pretraining with an image head of so many outputs.
+    """Matrix products of one process's step of pretraining with an image head of so many outputs, or of a language
+    model, which has none.
 
     Heads work at masked positions only: D V each (V outputs, or words); with cls_loss once more, after 4 D^2 that make
-    a state from [CLS]. A caption's tokens cost D V each, too. Compared pairs cost 2 D P for their embeddings of width
-    P, and P for each similarity: one of every picture with every text; over several ranks, of the own pictures with all
-    texts, and of the own texts with all pictures. What is computed again, by `moe.keep` or activation checkpointing, is
-    no part of it.
+    a state from [CLS]. The tokens of captions and of a language model cost D V each, too. Compared pairs cost 2 D P for
+    their embeddings of width P, and P for each similarity: one of every picture with every text; over several ranks, of
+    the own pictures with all texts, and of the own texts with all pictures. What is computed again, by `moe.keep` or
+    activation checkpointing, is no part of it.
     """
     blocks = _block_flops(config, workload)
     patches, words = workload.hidden_patches(config), workload.hidden_words(config)
     heads = config.dim * (patches * image_outputs + words * config.text.vocab_size)
     if workload.cls_loss:
         heads = 2 * heads + 4 * config.dim**2 * (patches + words)
-    heads += config.dim * workload.caption_words(config) * config.text.vocab_size
+    heads += config.dim * workload.next_words(config) * config.text.vocab_size
     pairs, width = workload.compared, workload.embed_dim
     heads += 2 * pairs * config.dim * width + pairs * pairs * width * (1 if ranks == 1 else 2 * ranks)
     heads += workload.matched * config.dim * 2

@@ -1,4 +1,4 @@
-"""Memory that heads and losses of pretraining keep for the backward pass, as a formula.
+"""Memory that heads and losses of pretraining and of language models keep for the backward pass, as a formula.
 
 Symbols: D model dim, M masked positions, V classes, P values of a patch's target.
 """
@@ -13,17 +13,20 @@ FUSED_FROM = 2**24  # objectives.cross_entropy: from so many logits of a loss on
 
 
 def head_bytes(
-    config: EncoderConfig, workload: Workload, arithmetic: Arithmetic, target: PatchTarget, ranks: int
+    config: EncoderConfig, workload: Workload, arithmetic: Arithmetic, target: PatchTarget | None, ranks: int
 ) -> int:
-    """What every loss keeps; with cls_loss those of masks once more, and what makes a state from [CLS]."""
+    """What every loss keeps; with cls_loss those of masks once more, and what makes a state from [CLS].
+
+    target: of hidden patches; None: there are none, as in a language model.
+    """
     words = config.text.vocab_size
     patches_by_loss, words_by_loss = workload.patches_by_loss(config), workload.words_by_loss(config)
-    kept = sum(_patches(config, number, target, arithmetic) for number in patches_by_loss)
+    kept = sum(_patches(config, number, target, arithmetic) for number in patches_by_loss) if target else 0
     kept += sum(_classified(config, number, words, arithmetic) for number in words_by_loss)
     if workload.cls_loss:
         from_cls = config.dim * (5 * arithmetic.width + arithmetic.norm_width) + STATISTICS
         kept = 2 * kept + sum(patches_by_loss + words_by_loss) * from_cls
-    kept += _classified(config, workload.caption_words(config), words, arithmetic)
+    kept += _classified(config, workload.next_words(config), words, arithmetic)
     kept += workload.matched * config.dim * arithmetic.width
     return kept + _compared(config, workload, arithmetic, ranks)
 
@@ -51,16 +54,16 @@ def _compared(config: EncoderConfig, workload: Workload, arithmetic: Arithmetic,
     return kept if ranks == 1 else kept + own * width + 2 * ranks * own * width
 
 
-def copied_heads(config: EncoderConfig, workload: Workload, target: PatchTarget) -> int:
+def copied_heads(config: EncoderConfig, workload: Workload, target: PatchTarget | None) -> int:
     """Numbers in the matrices of heads that autocast casts: not of those whose logits are never all there; of pairs'
     own heads those that are in use."""
     dim, words = config.dim, config.text.vocab_size
-    texts = (*workload.words_by_loss(config), workload.caption_words(config))
+    texts = (*workload.words_by_loss(config), workload.next_words(config))
     copied = dim * words * _at_once(texts, words)
     patches = workload.patches_by_loss(config)
-    copied += (
-        dim * target.outputs * (any(patches) if target.loss != "cross_entropy" else _at_once(patches, target.outputs))
-    )
+    if target is not None:
+        cast = any(patches) if target.loss != "cross_entropy" else _at_once(patches, target.outputs)
+        copied += dim * target.outputs * cast
     copied += 4 * dim**2 * workload.cls_loss
     if workload.contrastive_loss:
         copied += 2 * dim * workload.embed_dim

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from mm_mhmoe.analysis.arithmetic import FP32, INDEX, STATISTICS, Arithmetic
-from mm_mhmoe.analysis.block_memory import block_bytes, copied_weights, routing_bytes
+from mm_mhmoe.analysis.arithmetic import FP32, INDEX, Arithmetic
+from mm_mhmoe.analysis.block_memory import block_bytes, copied_weights, norm_bytes, routing_bytes
 from mm_mhmoe.analysis.head_memory import copied_heads, head_bytes
 from mm_mhmoe.analysis.workload import PatchTarget, Stream, Workload
 from mm_mhmoe.config import EncoderConfig
@@ -60,8 +60,8 @@ def kept_bytes(
     ep: int = 1,
     ranks: int = 1,
 ) -> KeptBytes:
-    """One step of the encoder, and with a target of pretraining, where experts are divided over ep devices, and pairs
-    are compared with those of `ranks` processes.
+    """One step of the encoder, and with a target of pretraining or the sequences of a language model also of its heads,
+    where experts are divided over ep devices, and pairs are compared with those of `ranks` processes.
 
     Routing counts as balanced: a device's experts then get as many rows as its own tokens send.
 
@@ -75,6 +75,8 @@ def kept_bytes(
         for layer in layers
         for place, streams in enumerate(passes)
     }
+    has_heads = target is not None or workload.sequences > 0
+    heads = copied_heads(config, workload, target) if has_heads else 0
     copies = [width * copied_weights(config, layer, every_stream, arithmetic, ep=ep) for layer in layers]
     # The losses of the routers are those of the first pass, and so is the routing that is given back.
     routing = sum(
@@ -92,14 +94,14 @@ def kept_bytes(
         + INDEX * workload.texts * config.text.max_length,
         norms=sum(block.inputs for block in blocks.values())
         + inside("norms")
-        + _tokens(every_stream) * (FP32 * config.dim + STATISTICS),  # of the last one
+        + _tokens(every_stream) * (FP32 * config.dim + norm_bytes(config, arithmetic)),  # of the last one
         attention=inside("attention"),
         dense_ffn=inside("dense_ffn"),
         router=inside("router") + routing,
         head_and_merge=inside("head_and_merge"),
         experts=inside("experts"),
-        task_heads=0 if target is None else head_bytes(config, workload, arithmetic, target, ranks),
-        weight_copies=width * _copied_elsewhere(config, workload, target) + (0 if recomputed else sum(copies)),
+        task_heads=head_bytes(config, workload, arithmetic, target, ranks) if has_heads else 0,
+        weight_copies=width * (_copied_patches(config, workload) + heads) + (0 if recomputed else sum(copies)),
         one_block=max(block.inside + copies[layer] for (layer, _), block in blocks.items()) if recomputed else 0,
     )
 
@@ -108,7 +110,6 @@ def _tokens(streams: Sequence[Stream]) -> int:
     return sum(stream.rows * stream.length for stream in streams)
 
 
-def _copied_elsewhere(config: EncoderConfig, workload: Workload, target: PatchTarget | None) -> int:
-    """Numbers in the matrices that autocast casts outside of the blocks."""
-    patches = 3 * config.vision.patch_size**2 * config.dim
-    return patches if target is None else patches + copied_heads(config, workload, target)
+def _copied_patches(config: EncoderConfig, workload: Workload) -> int:
+    """Numbers in the matrix that makes tokens of patches, which autocast casts where there are pictures."""
+    return 3 * config.vision.patch_size**2 * config.dim if workload.pictures else 0

@@ -1,4 +1,7 @@
-"""What a pretraining run costs, put together. Arithmetic alone: no module is built and nothing is allocated."""
+"""What a run of pretraining or of a language model costs, put together.
+
+Arithmetic alone: no module is built and nothing is allocated.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,9 @@ class Plan:
     """A run as `make_plan` sees it.
 
     Args:
-        target: what hidden patches are predicted as.
-        parameters: of the encoder and the heads of pretraining.
-        token: forward FLOPs of one token of a pair, in the blocks.
+        target: what hidden patches are predicted as; None: a language model.
+        parameters: of the encoder and the heads of pretraining; a language model's head is its token table.
+        token: forward FLOPs of one token of a pair or of a sequence, in the blocks.
         step: FLOPs of one device's step.
         recomputed: those that activation checkpointing adds to it.
         kept: bytes that one device's step keeps for its backward pass.
@@ -37,7 +40,7 @@ class Plan:
     workload: Workload
     mesh: Mesh
     arithmetic: Arithmetic
-    target: PatchTarget
+    target: PatchTarget | None
     parameters: Parameters
     token: TokenFlops
     step: StepFlops
@@ -74,7 +77,7 @@ class Plan:
         return {
             "encoder": self.config.to_dict(),
             "workload": asdict(self.workload),
-            "image_target": asdict(self.target),
+            "image_target": None if self.target is None else asdict(self.target),
             "mesh": {**asdict(self.mesh), "devices": self.mesh.devices},
             "arithmetic": asdict(self.arithmetic),
             "parameters": {
@@ -117,12 +120,17 @@ def make_plan(
     *,
     mesh: Mesh = Mesh(),  # noqa: B008  (frozen)
     arithmetic: Arithmetic,
-    target: PatchTarget,
+    target: PatchTarget | None,
 ) -> Plan:
-    """Raises ValueError when the mesh does not fit the encoder."""
+    """Raises ValueError when the mesh does not fit the encoder, or the encoder a language model."""
     mesh.check(config)
+    if bool(workload.sequences) == config.pictures:
+        raise ValueError(
+            f"encoder.pictures={str(config.pictures).lower()}, but a step has {workload.sequences} sequences of a "
+            "language model; plan one, which takes false, by --run_config FILE of mm-mhmoe lm"
+        )
     embed_dim = workload.embed_dim if workload.contrastive_loss else None
-    parameters = count_parameters(config, target.outputs, embed_dim=embed_dim)
+    parameters = count_parameters(config, target.outputs if target else None, embed_dim=embed_dim)
     kept = kept_bytes(config, workload, arithmetic, target, ep=mesh.ep, ranks=mesh.devices)
     against_dense = against_moe = None
     if config.num_sparse:
@@ -136,8 +144,8 @@ def make_plan(
         arithmetic=arithmetic,
         target=target,
         parameters=parameters,
-        token=token_flops(config, 1 + config.vision.num_patches + config.text.max_length),
-        step=step_flops(config, workload, target.outputs, ranks=mesh.devices),
+        token=token_flops(config, (1 + config.vision.num_patches) * config.pictures + config.text.max_length),
+        step=step_flops(config, workload, target.outputs if target else 0, ranks=mesh.devices),
         recomputed=recomputed_flops(config, workload) if arithmetic.activation_checkpointing == "blocks" else 0,
         kept=kept,
         memory=device_memory(parameters, mesh, kept.total),

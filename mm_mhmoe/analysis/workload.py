@@ -1,4 +1,4 @@
-"""What one device computes in one step of masked pretraining."""
+"""What one device computes in one step of masked pretraining, or of a language model's training."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Work(Protocol):
 
     def hidden_words(self, config: EncoderConfig) -> int: ...
 
-    def caption_words(self, config: EncoderConfig) -> int: ...
+    def next_words(self, config: EncoderConfig) -> int: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +85,7 @@ class Workload:
         contrastive_loss: whether pictures and texts of pairs are also compared.
         itm_loss: whether pairs are also told from pictures with another text, and texts with another picture.
         embed_dim: width of what contrastive_loss compares.
+        sequences: rows of a language model, whose step has nothing else; every token but the first is predicted.
     """
 
     batch_images: int = 0
@@ -99,9 +100,10 @@ class Workload:
     contrastive_loss: bool = False
     itm_loss: bool = False
     embed_dim: int = 256
+    sequences: int = 0
 
     def __post_init__(self) -> None:
-        batches = {name: getattr(self, name) for name in ("batch_images", "batch_texts", "batch_pairs")}
+        batches = {name: getattr(self, name) for name in ("batch_images", "batch_texts", "batch_pairs", "sequences")}
         for name, rows in batches.items():
             if rows < 0:
                 raise ValueError(f"{name}={rows} must be 0 or more")
@@ -118,12 +120,15 @@ class Workload:
                 f"caption_loss, contrastive_loss and itm_loss learn from pairs, but batch_pairs={self.batch_pairs}; "
                 "set it to 2 or more"
             )
+        if self.sequences and sum(batches.values()) > self.sequences:
+            raise ValueError(f"sequences={self.sequences} are a language model's step; set the other batches to 0")
 
     def passes(self, config: EncoderConfig) -> list[list[Stream]]:
         """The streams of each pass of the encoder: one pass for all, and with itm_loss a second one, of three rows a
         pair."""
         image, text, pairs = 1 + config.vision.num_patches, config.text.max_length, self.batch_pairs
         first = [Stream(self.batch_images, image, 0), Stream(self.batch_texts, 0, text), Stream(pairs, image, text)]
+        first.append(Stream(self.sequences, 0, text, causal=True))
         if self.caption_loss:
             first.append(Stream(pairs, image, text, causal=True))
         if self.contrastive_loss:
@@ -147,7 +152,7 @@ class Workload:
     @property
     def texts(self) -> int:
         """How many texts the encoder sees."""
-        return self.batch_texts + self._pairs_seen
+        return self.batch_texts + self.sequences + self._pairs_seen
 
     @property
     def _pairs_seen(self) -> int:
@@ -186,6 +191,6 @@ class Workload:
     def hidden_words(self, config: EncoderConfig) -> int:
         return sum(self.words_by_loss(config))
 
-    def caption_words(self, config: EncoderConfig) -> int:
-        """Tokens that are predicted from those before them: all but the first."""
-        return self.batch_pairs * self.caption_loss * (config.text.max_length - 1)
+    def next_words(self, config: EncoderConfig) -> int:
+        """Tokens of captions and sequences that are predicted from those before them: all but the first."""
+        return (self.batch_pairs * self.caption_loss + self.sequences) * (config.text.max_length - 1)

@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from mm_mhmoe_eval.files import write_text_atomic
 from rich.console import Console
 
@@ -52,14 +53,15 @@ def plan(
     device: Device = "cuda",
     json: Path | None = None,
 ) -> None:
-    """Says what a pretraining run costs before it is started: parameters, FLOPs, memory on each device.
+    """Says what a run of pretraining or of a language model costs before it is started: parameters, FLOPs, memory on
+    each device.
 
     Args:
         encoder: the encoder.
         preset: a size that replaces dim, depth, num_heads and ffn_dim (tiny: also vision, text and drop_path); the
             rest comes from the options.
         run_config: YAML file of mm-mhmoe pretrain, whose encoder, batches, masks, losses, targets and activation
-            checkpointing are taken instead of the options here.
+            checkpointing are taken instead of the options here; or of mm-mhmoe lm.
         batch_images: pictures of a step and device, in the picture stream; 0: no such stream.
         batch_texts: texts of a step and device, in the text stream; 0: no such stream.
         batch_pairs: pairs of a step and device, in the pair stream; 0: no such stream.
@@ -106,17 +108,22 @@ def plan(
         if preset is not None:
             raise ValueError(f"preset={preset} and run_config={run_config} both name an encoder; leave one out")
         run = _arguments_of(run_config)
-        encoder, workload = run["encoder"], Workload(**{part.name: run[part.name] for part in fields(Workload)})
-        image_target, teacher, feature_loss = run["image_target"], run["teacher"], run["feature_loss"]
+        encoder = run["encoder"]
+        if encoder.pictures:
+            workload = Workload(**{part.name: run[part.name] for part in fields(Workload) if part.name in run})
+            image_target, teacher, feature_loss = run["image_target"], run["teacher"], run["feature_loss"]
+        else:
+            workload = Workload(sequences=run["batch_size"])
         activation_checkpointing = run["run"].activation_checkpointing
     elif preset is not None:
         encoder = resized(encoder, preset)
+    target = _patch_target(image_target, encoder.vision, num_codes, teacher, teacher_dim, feature_loss)
     made = make_plan(
         encoder,
         workload,
         mesh=mesh_of(devices, dp, fsdp, ep),
         arithmetic=Arithmetic(precision=precision, device=device, activation_checkpointing=activation_checkpointing),
-        target=_patch_target(image_target, encoder.vision, num_codes, teacher, teacher_dim, feature_loss),
+        target=target if encoder.pictures else None,
     )
     print_plan(made, Console())
     _write(json, made.to_dict())
@@ -236,9 +243,20 @@ def _patch_target(
 
 
 def _arguments_of(run_config: Path) -> dict[str, Any]:
-    from mm_mhmoe.commands.pretrain import pretrain  # brings the whole training stack
+    from mm_mhmoe.commands.lm import lm  # bring the whole training stack
+    from mm_mhmoe.commands.pretrain import pretrain
 
-    return configured(pretrain, run_config)
+    return configured(lm if _is_of_texts_alone(run_config) else pretrain, run_config)
+
+
+def _is_of_texts_alone(run_config: Path) -> bool:
+    """Whether the file's encoder sees no pictures. What else is wrong with the file, its command's parser says."""
+    try:
+        values = yaml.safe_load(run_config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return False
+    encoder = values.get("encoder") if isinstance(values, dict) else None
+    return isinstance(encoder, dict) and encoder.get("pictures") is False
 
 
 def _write(path: Path | None, values: dict[str, Any]) -> None:

@@ -80,12 +80,14 @@ def _title(plan: Plan) -> str:
     work = plan.workload
     more = {"captions": work.caption_loss, "contrastive": work.contrastive_loss, "matching": work.itm_loss}
     asked = "".join(f" + {name}" for name, is_asked in more.items() if is_asked)
+    rows = f"{work.batch_images} pictures, {work.batch_texts} texts, {work.batch_pairs} pairs{asked}"
+    if work.sequences:
+        rows = f"{work.sequences} sequences"
     return (
         f"[bold]{layers}[/]; {where}: {describe(size)}\n"
         f"devices: {mesh.devices} x {plan.arithmetic.device} (dp {mesh.dp} x fsdp {mesh.fsdp} x ep {mesh.ep}), "
         f"{plan.arithmetic.precision}\n"
-        f"a step of each: {work.batch_images} pictures, {work.batch_texts} texts, {work.batch_pairs} pairs"
-        f"{asked}; {work.tokens(config):,} tokens\n"
+        f"a step of each: {rows}; {work.tokens(config):,} tokens\n"
     )
 
 

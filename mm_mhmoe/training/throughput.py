@@ -72,7 +72,7 @@ class RealWork:
     def hidden_words(self, config: EncoderConfig) -> int:
         return self.words
 
-    def caption_words(self, config: EncoderConfig) -> int:
+    def next_words(self, config: EncoderConfig) -> int:
         return self.captions
 
 

@@ -1,4 +1,5 @@
-"""A pretraining step on random data, with exactly as many masked positions as a Workload says."""
+"""Steps on random data, as a Workload says: of pretraining, with exactly as many masked positions, and of language
+models."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from mm_mhmoe.analysis.workload import Workload
 from mm_mhmoe.batch import Images, ImageTextBatch, PretrainBatch, Texts
 from mm_mhmoe.config import EncoderConfig
 from mm_mhmoe.models.encoder import LayerRouting
-from mm_mhmoe.models.tasks import PretrainModel
+from mm_mhmoe.models.tasks import LanguageModel, PretrainModel
+from mm_mhmoe.objectives.language import next_token_loss
 from mm_mhmoe.objectives.masked import PictureTarget, masked_losses
 from mm_mhmoe.objectives.pairs import PairObjectives, pair_losses, pair_streams
 from mm_mhmoe.objectives.picture_targets import CodeTarget
@@ -71,3 +73,21 @@ def run_step(
 def pretraining_step() -> Callable[..., tuple[torch.Tensor, tuple[LayerRouting, ...]]]:
     """run_step(config, work, model): the loss of one step, and its routing."""
     return run_step
+
+
+def run_language_step(
+    config: EncoderConfig, work: Workload, model: LanguageModel
+) -> tuple[torch.Tensor, tuple[LayerRouting, ...]]:
+    """The loss of one step of a language model, balance and z-loss included, and its routing."""
+    texts = _texts(config, work.sequences, 0.0)
+    texts = Texts(ids_BL=texts.ids_BL, valid_BL=texts.valid_BL)
+    states_BLD, output = model(texts)
+    found = next_token_loss(states_BLD, texts, model.head, bos_id=config.text.bos_id)
+    loss = torch.stack([found.loss, *auxiliary_losses(output.routing, config.moe).values()]).sum()
+    return loss, output.routing_only().routing
+
+
+@pytest.fixture(scope="session")
+def language_step() -> Callable[..., tuple[torch.Tensor, tuple[LayerRouting, ...]]]:
+    """run_language_step(config, work, model): the loss of one step, and its routing."""
+    return run_language_step

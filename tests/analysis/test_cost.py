@@ -16,9 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mm_mhmoe.analysis.cost import active_share, recomputed_flops, step_flops, token_flops
 from mm_mhmoe.analysis.workload import Workload
-from mm_mhmoe.config import EncoderConfig, MoEConfig
+from mm_mhmoe.config import EncoderConfig, MoEConfig, TextConfig, language_preset
 from mm_mhmoe.models.builder import build_encoder
-from mm_mhmoe.models.tasks import PretrainModel
+from mm_mhmoe.models.tasks import LanguageModel, PretrainModel
 from mm_mhmoe.models.teachers.hog import HOGTeacher
 from mm_mhmoe.objectives.contrastive import similarities
 from mm_mhmoe.objectives.picture_targets import FeatureTarget, PixelTarget
@@ -162,6 +162,33 @@ def test_what_else_is_asked_of_pairs_against_torchs_counter(config, pretraining_
     counter = FlopCounterMode(display=False)
     with mock.patch.object(F, "scaled_dot_product_attention", attention), counter:
         loss, _ = pretraining_step(made, work, model)
+        assert counter.get_total_flops() == expected.total
+        loss.backward()
+    assert counter.get_total_flops() == expected.training
+
+
+@pytest.mark.parametrize("released", [False, True])
+@pytest.mark.parametrize("ffn", ["dense", "moe", "mh_moe"])
+def test_a_language_models_step_against_torchs_counter(language_step, ffn, released) -> None:
+    """Forward alone, then with the backward pass. 64 sequences of 7 predicted tokens: the head works on multiples of
+    64."""
+    made = language_preset(
+        "tiny",
+        released=released,
+        dim=32,
+        depth=3,
+        num_heads=4,
+        ffn_dim=48,
+        ffn=ffn,
+        text=TextConfig(vocab_size=60, max_length=8),
+        moe=MoEConfig(num_experts=4, router="xmoe", router_dim=6, every=2, expert_bias=False),
+    )
+    model, work = LanguageModel(made), Workload(sequences=64)
+    expected = step_flops(made, work, 0)
+    assert expected.patch_embedding == 0 and expected.task_heads == 2 * 64 * 7 * 32 * 60
+    counter = FlopCounterMode(display=False)
+    with mock.patch.object(F, "scaled_dot_product_attention", attention), counter:
+        loss, _ = language_step(made, work, model)
         assert counter.get_total_flops() == expected.total
         loss.backward()
     assert counter.get_total_flops() == expected.training

@@ -24,7 +24,14 @@ def test_streams_that_other_objectives_add(config) -> None:
         [(15, 17, 8, False)],
     ]
     assert (asked.pictures, asked.texts) == (5 * 6, 2 + 5 * 6)
-    assert (asked.caption_words(config()), asked.compared, asked.matched) == (5 * 7, 5, 15)
+    assert (asked.next_words(config()), asked.compared, asked.matched) == (5 * 7, 5, 15)
+
+
+def test_a_language_models_sequences(config) -> None:
+    """Every token but the first is predicted, from those before it."""
+    work = Workload(sequences=3)
+    assert work.passes(config()) == [[(3, 0, 8, True)]]
+    assert (work.pictures, work.texts, work.next_words(config()), work.hidden_words(config())) == (0, 3, 3 * 7, 0)
 
 
 def test_hidden_patches_are_those_of_the_masks(config) -> None:
@@ -50,6 +57,7 @@ def test_hidden_words_are_those_of_the_masks_on_average(config, share) -> None:
         ({"batch_texts": -1}, "batch_texts=-1"),
         ({"batch_texts": 1, "text_mask": 1.5}, "text_mask=1.5"),
         ({"batch_texts": 1, "caption_loss": True}, "batch_pairs=0; set it to 2"),
+        ({"sequences": 2, "batch_texts": 1}, "sequences=2 are a language model's step"),
         ({"batch_pairs": 2, "itm_loss": True}, "needs contrastive_loss=true"),
     ],
 )

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from mm_mhmoe.analysis.arithmetic import Arithmetic
+from mm_mhmoe.analysis.cost import token_flops
 from mm_mhmoe.analysis.mesh import Mesh
 from mm_mhmoe.analysis.plan import make_plan
 from mm_mhmoe.analysis.workload import PatchTarget, Workload
+from mm_mhmoe.commands.lm import lm
 from mm_mhmoe.commands.parser import configured
 from mm_mhmoe.commands.plan import resized
 from mm_mhmoe.commands.plan_tables import amount
 from mm_mhmoe.commands.pretrain import pretrain
 from mm_mhmoe.commands.sources import config_path
 from mm_mhmoe.config import PRESETS, EncoderConfig, MoEConfig
+from mm_mhmoe.models.tasks import LanguageModel
 from mm_mhmoe.models.teachers.hog import HOGTeacher
 from mm_mhmoe.objectives.picture_targets import PixelTarget
 
@@ -49,9 +52,24 @@ def test_a_run_can_be_planned_from_its_configuration(call, tmp_path: Path) -> No
     assert code == 0
     arguments, values = configured(pretrain, run), json.loads(file.read_text())
     assert EncoderConfig.from_dict(values["encoder"]) == arguments["encoder"]
-    assert values["workload"] == {name: arguments[name] for name in Workload.__dataclass_fields__}
+    assert values["workload"] == {name: arguments.get(name, 0) for name in Workload.__dataclass_fields__}
     assert values["workload"]["cls_loss"] is True and values["arithmetic"]["device"] == "cpu"
     assert "{batch_images} pictures, {batch_texts} texts, {batch_pairs} pairs".format(**arguments) in out
+
+
+def test_a_language_model_can_be_planned_from_its_configuration(call, tmp_path: Path) -> None:
+    """Its token table is its head: the parameters are those of the model itself."""
+    file, run = tmp_path / "plan.json", config_path("pretrain/lm_english_tiny.yaml")
+    code, out, _ = call("plan", "--run_config", run, "--device", "cpu", "--precision", "32-true", "--json", file)
+    assert code == 0 and "16 sequences; 2,048 tokens" in out
+    arguments, values = configured(lm, run), json.loads(file.read_text())
+    assert EncoderConfig.from_dict(values["encoder"]) == arguments["encoder"] and values["image_target"] is None
+    assert values["workload"]["sequences"] == arguments["batch_size"] and values["tokens_per_step_and_device"] == 2048
+    assert values["parameters"]["total"] == sum(p.numel() for p in LanguageModel(arguments["encoder"]).parameters())
+    assert values["flops_per_token"] == {
+        **asdict(token_flops(arguments["encoder"], 128)),
+        "total": token_flops(arguments["encoder"], 128).total,
+    }
 
 
 @pytest.mark.parametrize("kind", ["pixels", "features"])
@@ -69,7 +87,7 @@ def test_targets_and_checkpointing_of_a_run(call, tmp_path: Path, kind: str) -> 
     arguments = configured(pretrain, run)
     expected = make_plan(
         arguments["encoder"],
-        Workload(**{name: arguments[name] for name in Workload.__dataclass_fields__}),
+        Workload(**{name: arguments.get(name, 0) for name in Workload.__dataclass_fields__}),
         arithmetic=Arithmetic(precision="bf16-mixed", device="cuda", activation_checkpointing="blocks"),
         target=target,
     )
@@ -105,6 +123,7 @@ def test_a_preset_replaces_what_it_changes_and_keeps_the_rest() -> None:
         ("--devices 10 --fsdp 4", ["devices=10", "fsdp=4"]),
         ("--batch_images 0 --batch_texts 0 --batch_pairs 0", ["batch_images", "all 0"]),
         ("--preset base --run_config x.yaml", ["preset=base", "run_config=x.yaml"]),
+        ("--encoder.pictures false", ["encoder.pictures=false", "0 sequences", "--run_config"]),
         ("--precision 16-mixed --device cpu", ["16-mixed", "32-true"]),
         ("--image_target features --teacher timm:NAME", ["teacher=timm:NAME", "teacher_dim"]),
         ("--teacher hog", ["teacher=hog", "image_target=codes", "leave them out"]),

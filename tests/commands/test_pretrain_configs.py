@@ -15,6 +15,7 @@ from mm_mhmoe.analysis.parameters import count_parameters
 from mm_mhmoe.analysis.plan import make_plan
 from mm_mhmoe.analysis.workload import PatchTarget, Workload
 from mm_mhmoe.commands.finetune import retrieval
+from mm_mhmoe.commands.lm import lm
 from mm_mhmoe.commands.parser import configured
 from mm_mhmoe.commands.plan_tables import amount
 from mm_mhmoe.commands.pretrain import pretrain
@@ -78,6 +79,27 @@ def test_the_cost_that_is_told(named) -> None:
     ).to_dict()
     check_told(content, made, f"--run_config configs/pretrain/{name}.yaml --devices 8")
     assert made["bytes_per_device"]["total"] < 80e9, "more than the hardware that is named"
+
+
+@pytest.mark.parametrize("language", ["english", "multilingual"])
+def test_language_models(language: str) -> None:
+    """Batch, optimiser and experts of arXiv 2404.15045, and the cost that the file tells."""
+    path = FOLDER / f"lm_{language}_paper.yaml"
+    values = configured(lm, path)
+    encoder, optim, run = values["encoder"], values["optim"], values["run"]
+    assert (encoder.dim, encoder.depth, encoder.num_heads) == (768, 12, 12)
+    assert (encoder.moe.num_experts, encoder.moe.heads, encoder.moe.balance_loss_weight) == (8, 4, 1e-2)
+    assert values["batch_size"] * run.devices * run.accumulate == 256
+    assert (optim.lr, optim.schedule, optim.warmup_steps, optim.weight_decay) == (5e-4, "linear", 10_000, 0.01)
+    made = make_plan(
+        encoder,
+        Workload(sequences=values["batch_size"]),
+        mesh=Mesh(dp=8),
+        arithmetic=Arithmetic(precision="bf16-mixed", device="cuda"),
+        target=None,
+    ).to_dict()
+    check_told(path.read_text(), made, f"--run_config configs/pretrain/{path.name} --devices 8")
+    assert made["bytes_per_device"]["total"] < 40e9, "more than the hardware that is named"
 
 
 @pytest.mark.parametrize("name", SMALL)
