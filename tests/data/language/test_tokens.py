@@ -45,6 +45,17 @@ def test_they_are_made_once_for_shards_and_tokenizer(text_shards: Path, text_tok
     assert len(said) == 2
 
 
+def test_several_processes_write_the_same_bytes(text_shards: Path, text_tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """Documents are cut between the shards; each process has some of them."""
+    dataset = ShardDataset(text_shards, "texts")
+    assert len(dataset.used_shards()) == 3
+    for workers in (1, 2):
+        tokenized(dataset, text_tokenizer, folder=tmp_path / str(workers), workers=workers)
+    alone, together = (sorted((tmp_path / str(n)).glob("*/*")) for n in (1, 2))
+    assert [path.name for path in alone] == [path.name for path in together] and len(alone) == 1 + 2 * 3
+    assert [path.read_bytes() for path in alone] == [path.read_bytes() for path in together]
+
+
 def test_a_language_that_is_not_there_is_told(text_shards: Path, text_tokenizer: Tokenizer, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"languages=\['de'\] are not in these shards; they have en, fr, ja"):
         tokenized(ShardDataset(text_shards, "texts"), text_tokenizer, folder=tmp_path, languages=["de", "en"])
