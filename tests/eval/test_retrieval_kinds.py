@@ -65,8 +65,8 @@ def given(path: Path, **options: object) -> ScoredData:
     return ScoredData(paths={"test": path}, tokenizer=Words(), **{**rest, **options})  # type: ignore[arg-type]
 
 
-def by_hand() -> tuple[list[list[str]], torch.Tensor, torch.Tensor, list[int]]:
-    dataset, model = ShardDataset(SEVERAL / "test"), Model()
+def by_hand(path: Path = SEVERAL / "test") -> tuple[list[list[str]], torch.Tensor, torch.Tensor, list[int]]:
+    dataset, model = ShardDataset(path), Model()
     captions = [dataset.caption(row).split("\n") for row in range(len(dataset))]
     owner = [row for row, lines in enumerate(captions) for _ in lines]
     (batch,) = iterate_pairs(dataset, Words(), model.vision, model.text, 100, stream="images")  # type: ignore[arg-type]
@@ -91,11 +91,27 @@ def test_every_caption_is_a_query_and_any_is_a_hit() -> None:
     assert limited.metrics["image_retrieval_candidates"] == 2 and len(limited.samples) == 3
 
 
-def test_reranking_pair_by_pair() -> None:
+@pytest.fixture
+def untied(tmp_path: Path) -> Path:
+    """Noise, no two captions alike: which of equal candidates are the best would be the library's choice."""
+    generator = torch.Generator().manual_seed(2)
+
+    def sample(row: int) -> Sample:
+        pixels = torch.randint(0, 256, (16, 16, 3), dtype=torch.uint8, generator=generator).numpy()
+        Image.fromarray(pixels).save(content := io.BytesIO(), "PNG")
+        captions = f"number {row}" + f"\nand {row} once more" * (row % 2)
+        return Sample(key=f"{row:09d}", parts={"png": content.getvalue(), "txt": captions.encode()})
+
+    (tmp_path / "dataset_type.txt").write_text("retrieval")
+    write_shards(map(sample, range(8)), tmp_path / "test", 0, 10)
+    return tmp_path / "test"
+
+
+def test_reranking_pair_by_pair(untied: Path) -> None:
     """Every pair of a query and its two best candidates, scored alone."""
-    _, image_ME, text_NE, owner = by_hand()
+    _, image_ME, text_NE, owner = by_hand(untied)
     model = Model()
-    scored = retrieval.score(model, given(SEVERAL / "test", options={"rerank": 2}))
+    scored = retrieval.score(model, given(untied, options={"rerank": 2}))
     cosine_NM = text_NE @ image_ME.T
     new_NM = torch.sin(100 * cosine_NM + 7 * image_ME[None, :, 0])
     hits, pairs = [], set()
@@ -114,7 +130,7 @@ def test_reranking_pair_by_pair() -> None:
     changed = [name for name in scored.metrics if name.startswith("reranked_")]
     assert any(scored.metrics[name] != scored.metrics[name.removeprefix("reranked_")] for name in changed)
     with pytest.raises(ValueError, match="0 or more"):
-        retrieval.score(model, given(SEVERAL / "test", options={"rerank": -1}))
+        retrieval.score(model, given(untied, options={"rerank": -1}))
 
 
 def test_a_task_says_how_many_are_reranked() -> None:
