@@ -82,7 +82,7 @@ def _section(out: Path, setting: Setting, seeds: list[int]) -> str:
         f"|---|---|---|{'---|' * len(choices)}",
     ]
     for row, name in ROWS.items():
-        found = [cell(records[row][perplexity], metric) for metric in ("perplexity", "bits_per_byte")]
+        found = [cell(records[row][perplexity], "perplexity", 1), cell(records[row][perplexity], "bits_per_byte", 3)]
         found += [_percent(records[row][task], "accuracy_per_byte") for task in choices]
         lines.append(f"| {name} | {' | '.join(found)} |")
     for baseline in _BASELINES:

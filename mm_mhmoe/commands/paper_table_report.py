@@ -102,10 +102,10 @@ def _markdown(records: Records, routing: dict[str, Any], wall: dict[str, list[fl
     return "\n".join(lines) + "\n"
 
 
-def cell(records: list[ResultRecord], metric: str) -> str:
+def cell(records: list[ResultRecord], metric: str, digits: int = 2) -> str:
     values = [record.metrics[metric] for record in records]
     spread = deviation(values)
-    return f"{mean(values):.2f}" + ("" if spread is None else f" ± {spread:.2f}")
+    return f"{mean(values):.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}")
 
 
 def _difference(ours: dict[str, list[ResultRecord]], theirs: dict[str, list[ResultRecord]], target: str) -> str:
