@@ -153,7 +153,7 @@ def test_the_table_holds_what_the_records_hold(handbook: Path, tmp_path: Path, m
     scores = [kept / "multilingual" / f"seed_{s}" / "xmoe" / "perplexity_handbook.json" for s in (0, 1)]
     mean = sum(json.loads(path.read_text())["metrics"]["bits_per_byte"] for path in scores) / 2
     line = next(line for line in text.splitlines() if line.startswith("| X-MoE, 8 experts |"))
-    assert line.split("|")[3].split("±")[0].strip() == f"{mean:.2f}"
+    assert line.split("|")[3].split("±")[0].strip() == f"{mean:.3f}"
     assert (kept / "multilingual" / "languages.png").is_file()
     assert not (out / "multilingual" / "seed_1" / "mhmoe_32").exists()
 
